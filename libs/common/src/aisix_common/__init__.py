@@ -1,0 +1,1 @@
+"""What the services of the gateway must agree on, and nothing that is shared by accident."""

@@ -1,0 +1,1 @@
+"""The data plane: every model behind one OpenAI-compatible API."""

@@ -1,0 +1,63 @@
+"""The shape of a dialect: what one kind of client speaks. A dialect knows canonical types, never a provider."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from ..canonical.answer import Answer
+from ..canonical.errors import GatewayError, UpstreamError
+from ..canonical.request import Request
+from ..canonical.usage import Usage
+
+
+class Relay(Protocol):
+    """Passes a stream of the dialect's own language through, changing only what the contract makes ours (design 4.1).
+
+    `feed` returns the bytes for the caller; `failed` is set once the provider reported an error inside the stream, and
+    nothing after that point is to be sent but `Dialect.stream_error`.
+    """
+
+    usage: Usage | None
+    failed: UpstreamError | None
+    ended: bool
+    """The provider's end marker was seen."""
+    finish_reasons: tuple[str, ...]
+    events: int
+    """How many data events were passed on to the caller."""
+
+    def feed(self, data: bytes) -> bytes: ...
+
+    def finish(self) -> bytes:
+        """The upstream closed: what is still due to the caller. Raises UpstreamError when the answer was cut off."""
+        ...
+
+    def produced_text(self) -> str:
+        """All text passed on so far, for counting tokens where the provider reports none; may be costly."""
+        ...
+
+
+class Dialect(Protocol):
+    """One client language."""
+
+    name: str
+
+    def read(self, body: bytes) -> Request:
+        """Raises BadRequest naming the path, never echoing a value."""
+        ...
+
+    def messages_text(self, request: Request) -> str:
+        """The prompt as text, for counting."""
+        ...
+
+    def answer(self, request: Request, answer: Answer, usage: Usage) -> bytes:
+        """The body of a buffered answer; `usage` may be our own count where the provider sent none."""
+        ...
+
+    def relay(self, request: Request, reasoning_field: str = "") -> Relay: ...
+
+    def error(self, error: GatewayError) -> tuple[bytes, Mapping[str, str]]:
+        """The body and extra headers of an error answer."""
+        ...
+
+    def stream_error(self, error: GatewayError) -> bytes:
+        """The bytes that tell of an error after the response head was sent."""
+        ...
