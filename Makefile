@@ -1,0 +1,73 @@
+# Everything a developer types. `make` alone prints this list.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+# The newest Python from 3.11 on that is here; PYTHON=... overrides.
+PYTHON ?= $(shell for v in 3.11 3.12 3.13 3.14 ""; do \
+	p=$$(command -v python3$${v:+.$${v\#3.}} 2>/dev/null) && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DISTS := libs/common services/proxy services/admin services/cloud-agent
+CODE := $(DISTS:%=%/src) tests deploy/local
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+.PHONY: help setup run test e2e bench lint types contracts check docs golden proto stats clean readme
+
+help: ## print this list
+	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(STAMP): constraints.txt requirements-dev.txt $(DISTS:%=%/pyproject.toml)
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and none was found on PATH (set PYTHON=/path/to/python3)"; exit 1; }
+	@echo "setup: $(PYTHON) -> $(VENV) (about a minute the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt $(DISTS:%=-e %)
+	@touch $@
+
+setup: $(STAMP) ## create .venv and install everything from constraints.txt
+
+run: $(STAMP) ## run etcd, the gateway and a demo provider, and print a curl that answers (Ctrl-C stops all)
+	@exec $(BIN)/python -m deploy.local.run
+
+test: $(STAMP) ## every test, with real etcd and real processes
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+e2e: $(STAMP) ## only the tests that use real processes and the official SDK
+	@$(BIN)/python -m pytest tests/e2e $(PYTEST_ARGS)
+
+bench: $(STAMP) ## CPU per request and per stream event beside a bare aiohttp relay
+	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+lint: $(STAMP) ## ruff: format and rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+types: $(STAMP) ## mypy, strict
+	@$(BIN)/mypy $(CODE)
+
+contracts: $(STAMP) ## who may import whom
+	@$(BIN)/lint-imports
+
+readme: $(STAMP) ## the README's commands in a fresh clone
+	@$(BIN)/python -m tests.readme
+
+check: lint types contracts test readme ## all that CI runs
+
+docs: $(STAMP) ## regenerate docs/reference
+	@$(BIN)/python -m tests.house.generate
+
+golden: $(STAMP) ## refresh golden files from the code; review the diff
+	@$(BIN)/python -m tests.house.generate
+	@$(BIN)/python -m pytest -q tests --update-golden $(PYTEST_ARGS)
+
+proto: $(STAMP) ## regenerate the etcd messages from our proto file
+	@$(BIN)/python -m aisix_common.store.proto.generate
+
+stats: $(STAMP) ## the ten largest modules and functions
+	@$(BIN)/python -m tests.house.stats
+
+clean: ## remove .venv and caches (not .run, which holds the data of `make run`)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
