@@ -1,0 +1,61 @@
+"""Child processes of `make run`: every line they print gets their name in front, and they never outlive us."""
+
+import asyncio
+import ctypes
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+STOP_SECONDS = 10.0
+"""How long a child may take to stop before it is killed."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    """Between fork and exec: have Linux end this child when we are killed; elsewhere Ctrl-C is the only way."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@dataclass
+class Process:
+    """One running child and the task that prefixes its output."""
+
+    name: str
+    child: asyncio.subprocess.Process
+    printer: "asyncio.Task[None]"
+
+    async def stop(self) -> None:
+        """SIGTERM, then SIGKILL after `STOP_SECONDS`."""
+        if self.child.returncode is None:
+            self.child.terminate()
+            try:
+                await asyncio.wait_for(self.child.wait(), STOP_SECONDS)
+            except TimeoutError:
+                self.child.kill()
+        await self.printer
+
+
+async def start(name: str, command: Sequence[str], environment: Mapping[str, str]) -> Process:
+    """Start `command` in a session of its own, so that Ctrl-C reaches it through us and in our order."""
+    child = await asyncio.create_subprocess_exec(
+        *command,
+        env=dict(environment),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=_die_with_parent,
+        limit=1 << 20,
+    )
+    printer = asyncio.get_running_loop().create_task(_print_lines(name, child))
+    return Process(name, child, printer)
+
+
+async def _print_lines(name: str, child: asyncio.subprocess.Process) -> None:
+    assert child.stdout is not None
+    async for line in child.stdout:
+        sys.stdout.write(f"{name:>9} | {line.decode(errors='replace').rstrip()}\n")
+        sys.stdout.flush()

