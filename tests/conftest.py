@@ -1,0 +1,34 @@
+"""Fixtures that every part of the suite may use. What only one folder needs belongs into that folder's conftest.py."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.etcd import EtcdServer, binary
+
+
+def pytest_report_header() -> str:
+    """Say which etcd the tests ran against."""
+    return f"etcd: {binary('etcd')}"
+
+
+@pytest.fixture(scope="session")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
+    """One real etcd for the session. Shared: never stop it, and keep to `etcd_prefix`."""
+    with EtcdServer(tmp_path_factory.mktemp("etcd")) as server:
+        yield server
+
+
+@pytest.fixture
+def etcd_prefix() -> str:
+    """A key prefix that belongs to this test alone, without a trailing slash."""
+    return f"/test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def fresh_etcd(tmp_path: Path) -> Iterator[EtcdServer]:
+    """A real etcd of this test alone: kill it, restore it, cut it off."""
+    with EtcdServer(tmp_path / "etcd") as server:
+        yield server
