@@ -1,0 +1,136 @@
+"""Everything the admin API refuses, with the HTTP status on the class. One place (`api/edge.py`) turns it into an answer.
+
+    AdminError
+      CallerMistake
+        Unauthenticated       401
+        Unknown               404   no such resource
+        WrongMethod           405
+        Conflict              409   the name is in use
+        TooLarge              413
+        WrongMediaType        415
+        Invalid               400   the document, or what stands around it; lists all problems
+      StoreTrouble
+        Undecodable           500   the row in etcd is not a document of its kind
+        Busy                  503   others kept writing: try again
+        StoreAway             503   etcd cannot be asked
+        OutcomeUnknown        503   the answer was lost and others wrote since
+
+No message carries a value of a document, a secret or an address of etcd: path and rule only.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from aisix_common.errors import AisixError, Problem
+
+
+class AdminError(AisixError):
+    """Root. `problems` is empty where there is one thing to say and the message says it."""
+
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
+        self.message = message
+        self.problems = tuple(problems)
+        super().__init__(message)
+
+
+class CallerMistake(AdminError):
+    """The request cannot be done as it was sent."""
+
+    status = 400
+
+
+class Unauthenticated(CallerMistake):
+    """No admin key, or not one of ours: one text for all cases, so that nothing can be learnt from it."""
+
+    status = 401
+
+    def __init__(self) -> None:
+        super().__init__("missing or malformed admin authorization")
+
+
+class Unknown(CallerMistake):
+    """There is no resource with this id."""
+
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("resource not found")
+
+
+class WrongMethod(CallerMistake):
+    """The path exists, the method does not. `allowed` is the Allow header's value."""
+
+    status = 405
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        self.allowed = ",".join(allowed)
+        super().__init__(f"this path takes {self.allowed}")
+
+
+class Conflict(CallerMistake):
+    """The name is in use by another resource."""
+
+    status = 409
+
+
+class TooLarge(CallerMistake):
+    """The body is over the limit."""
+
+    status = 413
+
+
+class WrongMediaType(CallerMistake):
+    """The body is not declared as JSON."""
+
+    status = 415
+
+
+class Invalid(CallerMistake):
+    """The document breaks rules."""
+
+    @classmethod
+    def schema(cls, problems: Sequence[Problem]) -> "Invalid":
+        """All problems of a document; their paths are JSON pointers (RFC 6901), the first makes the message."""
+        first = problems[0]
+        return cls(f"schema validation failed at {first.path or '/'}: {first.reason}", problems)
+
+
+class StoreTrouble(AdminError):
+    """etcd, or what lies in it, stands in the way."""
+
+
+class Undecodable(StoreTrouble):
+    """The row exists and is not a document of its kind."""
+
+    def __init__(self, kind: str, problem: Problem) -> None:
+        super().__init__(
+            f"the row of this {kind} resource in etcd is not a valid document ({problem}): replace it with PUT or delete it",
+        )
+
+
+class Busy(StoreTrouble):
+    """The row or its kind changed under every attempt."""
+
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__("others kept writing resources of this kind; nothing was written: send the request again")
+
+
+class StoreAway(StoreTrouble):
+    """etcd cannot be asked right now, or refuses us."""
+
+    status = 503
+
+
+class OutcomeUnknown(StoreTrouble):
+    """Our write may have taken effect and been overwritten since."""
+
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__(
+            "etcd's answer was lost and the resource was written by others since: read it, then write again"
+        )
