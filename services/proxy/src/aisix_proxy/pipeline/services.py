@@ -1,0 +1,42 @@
+"""Everything long-lived that an exchange may use, as one frozen value made by `app.py` and nowhere else (design 4.6)."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from aisix_common.clock import Clock
+from aisix_common.service import Lifecycle
+from aisix_common.settings import Settings
+
+from ..canonical.http import UpstreamRequest, UpstreamResponse
+from ..compiled import Live
+from ..telemetry.access_log import AccessLog
+from ..telemetry.model_health import ModelHealth
+from ..telemetry.proxy_metrics import ProxyMetrics
+from ..telemetry.usage_event import UsageSink
+from ..upstream.client import UpstreamStream
+from .client_address import AddressRule
+
+
+class Upstream(Protocol):
+    """What stages need of the upstream client."""
+
+    async def send(self, request: UpstreamRequest, *, timeout: float | None, max_body: int) -> UpstreamResponse: ...
+
+    async def open(self, request: UpstreamRequest, *, timeout: float | None) -> UpstreamStream: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Made once per process."""
+
+    settings: Settings
+    clock: Clock
+    lifecycle: Lifecycle
+    live: Live
+    """Holds the compiled snapshot in force; an exchange reads it once, at its start."""
+    upstream: Upstream
+    metrics: ProxyMetrics
+    access_log: AccessLog
+    health: ModelHealth
+    address_rule: AddressRule
+    usage_sinks: tuple[UsageSink, ...] = ()
