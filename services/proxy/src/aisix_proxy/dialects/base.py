@@ -1,19 +1,21 @@
 """The shape of a dialect: what one kind of client speaks. A dialect knows canonical types, never a provider."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from ..canonical.answer import Answer
 from ..canonical.errors import GatewayError, UpstreamError
-from ..canonical.request import Request
+from ..canonical.request import Message, Request
+from ..canonical.target import Target
 from ..canonical.usage import Usage
 
 
 class Relay(Protocol):
     """Passes a stream of the dialect's own language through, changing only what the contract makes ours (design 4.1).
 
-    `feed` returns the bytes for the caller; `failed` is set once the provider reported an error inside the stream, and
-    nothing after that point is to be sent but `Dialect.stream_error`.
+    `feed` returns the bytes for the caller and does not raise. `failed` is set once the provider reported an error
+    inside the stream or sent what cannot be read; nothing after what that `feed` returned is to be sent but
+    `Dialect.stream_error`, and later bytes are ignored (as they are once `ended` is set).
     """
 
     usage: Usage | None
@@ -30,8 +32,11 @@ class Relay(Protocol):
         """The upstream closed: what is still due to the caller. Raises UpstreamError when the answer was cut off."""
         ...
 
-    def produced_text(self) -> str:
-        """All text passed on so far, for counting tokens where the provider reports none; may be costly."""
+    def produced_tokens(self, count: Callable[[str], int]) -> int:
+        """Tokens of all text passed on so far, `count` being a tokenizer; for where the provider reports no usage.
+
+        May be costly. Memory is bounded: past 256 Ki characters the rest is extrapolated from what was kept.
+        """
         ...
 
 
@@ -44,15 +49,17 @@ class Dialect(Protocol):
         """Raises BadRequest naming the path, never echoing a value."""
         ...
 
-    def messages_text(self, request: Request) -> str:
-        """The prompt as text, for counting."""
+    def messages(self, request: Request) -> tuple[Message, ...]:
+        """The prompt, read when somebody needs it (counting, guardrails); costs a parse."""
         ...
 
     def answer(self, request: Request, answer: Answer, usage: Usage) -> bytes:
         """The body of a buffered answer; `usage` may be our own count where the provider sent none."""
         ...
 
-    def relay(self, request: Request, reasoning_field: str = "") -> Relay: ...
+    def relay(self, request: Request, target: Target) -> Relay:
+        """`target` gives the reasoning field, and the credential that must not be echoed in an error."""
+        ...
 
     def error(self, error: GatewayError) -> tuple[bytes, Mapping[str, str]]:
         """The body and extra headers of an error answer."""

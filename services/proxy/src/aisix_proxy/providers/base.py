@@ -6,7 +6,7 @@ from typing import Protocol
 from ..canonical.answer import Answer
 from ..canonical.errors import UpstreamError
 from ..canonical.events import Event
-from ..canonical.http import UpstreamRequest, UpstreamResponse
+from ..canonical.http import Origin, UpstreamRequest, UpstreamResponse
 from ..canonical.operation import Operation
 from ..canonical.request import Request
 from ..canonical.target import Target
@@ -33,7 +33,8 @@ class CallContext(Protocol):
 class StreamDecoder(Protocol):
     """Turns a provider's stream bytes, however cut, into events.
 
-    `feed` and `finish` never raise anything but UpstreamError, whatever the bytes are.
+    Whatever the bytes are, `feed` does not raise: what cannot be read becomes a last StreamFailed, and bytes after it
+    (or after StreamEnded) are ignored.
     """
 
     def feed(self, data: bytes) -> list[Event]: ...
@@ -51,6 +52,14 @@ class Adapter(Protocol):
     native: frozenset[str]
     """Dialects whose bytes may pass through (design 4.1)."""
 
+    def address(self, provider: str, api_base: str | None) -> tuple[Origin, str]:
+        """Where a provider key leads: the origin, and the path in front of the endpoint without a trailing slash.
+
+        `provider` is the provider key's vendor word, `api_base` as the operator wrote it. Raises Misconfigured (400)
+        naming the rule; the address itself is never echoed, for it may hold a credential.
+        """
+        ...
+
     def encode(self, request: Request, target: Target, context: CallContext) -> UpstreamRequest:
         """Raises Misconfigured when the target cannot be addressed (bad credential, bad base)."""
         ...
@@ -61,6 +70,6 @@ class Adapter(Protocol):
 
     def stream(self, request: Request, target: Target) -> StreamDecoder: ...
 
-    def error(self, response: UpstreamResponse) -> UpstreamError:
-        """Read a non-2xx (its body already cut to 64 KiB); never raises."""
+    def error(self, response: UpstreamResponse, target: Target) -> UpstreamError:
+        """Read a non-2xx (its body already cut to 64 KiB); never raises. The target's credential is blanked out."""
         ...
