@@ -33,7 +33,7 @@ class OpenAIRelay:
 class OpenAIChat:
     """The dialect `openai-chat` (dialects/base.py, Dialect)."""
 
-    name: Final = "openai-chat"
+    name: str = "openai-chat"
 
     def read(self, body: bytes) -> Request:
         raise NotImplementedError

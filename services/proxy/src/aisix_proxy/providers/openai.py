@@ -25,9 +25,9 @@ class OpenAIStream:
 class OpenAI:
     """The adapter `openai` (providers/base.py, Adapter)."""
 
-    wire: Final = "openai"
-    operations: Final = frozenset({Operation.CHAT})
-    native: Final = frozenset({"openai-chat"})
+    wire: str = "openai"
+    operations: frozenset[Operation] = frozenset({Operation.CHAT})
+    native: frozenset[str] = frozenset({"openai-chat"})
 
     def address(self, provider: str, api_base: str | None) -> tuple[Origin, str]:
         raise NotImplementedError
