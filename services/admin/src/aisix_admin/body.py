@@ -1,4 +1,4 @@
-"""Request bodies: from bytes to one JSON object, refusing what could be read in two ways. Pure; knows no HTTP framework."""
+"""Request bodies: from bytes to one JSON object, refusing what could be read in two ways. Pure; knows no framework."""
 
 import json
 from typing import Any, Final, NoReturn
@@ -25,7 +25,7 @@ def require_json(content_type: str | None) -> None:
 def parse_object(body: bytes) -> dict[str, Any]:
     """The JSON object in `body`.
 
-    Raises Invalid for bytes that are no UTF-8 JSON (a byte-order mark, NaN and Infinity included), for a key that appears
+    Raises Invalid for bytes that are no UTF-8 JSON (a byte-order mark, NaN and Infinity included), for a key that comes
     twice in one object (two readers could believe different ones), for lone surrogates, for more than 64 levels, and
     for anything but an object. Messages name the position, never the text.
     """

@@ -1,7 +1,7 @@
 """Caller keys at the door: only the SHA-256 of a key is ever stored, and a key made here is shown once.
 
-A write of an `api_keys` document may carry a plaintext `key` instead of `key_hash`; a POST may carry neither, and gets a
-new key. Pure apart from the source of randomness, which is passed in.
+A write of an `api_keys` document may carry a plaintext `key` instead of `key_hash`; a POST may carry neither, and
+gets a new key. Pure apart from the source of randomness, which is passed in.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ def new_key() -> Secret:
 
 
 def key_hash(key: Secret) -> str:
-    """What is stored and looked up: SHA-256 over the UTF-8 bytes, lower-case hex, no salt (contract: control-plane 3.2)."""
+    """What is stored and looked up: SHA-256 over the UTF-8 bytes, lower-case hex, no salt (control-plane 3.2)."""
     return hashlib.sha256(key.reveal().encode()).hexdigest()
 
 
@@ -41,10 +41,10 @@ class Admitted:
 
 
 def admit(document: Mapping[str, Any], admin_keys: AdminKeys, *, make: Callable[[], Secret] | None = None) -> Admitted:
-    """Turn the `key` of a written api_keys document into its hash, or make a key where there is neither and `make` is given.
+    """Turn the `key` of a written api_keys document into its hash, or `make` a key where there is neither.
 
-    Raises Invalid: both given, a key that cannot be presented as a bearer, a hash that can never match, or a key that is
-    an admin key. A document without either is left as it is when `make` is None: the schema then names what is missing.
+    Raises Invalid: both given, a key that cannot be presented as a bearer, a hash that can never match, or a key that
+    is an admin key. A document with neither stays as it is when `make` is None: the schema then names what is missing.
     """
     plain = dict(document)
     if "key" in plain:

@@ -1,7 +1,7 @@
-"""Everything the admin API refuses, with the HTTP status on the class. One place (`api/edge.py`) turns it into an answer.
+"""Everything the admin API refuses, with the HTTP status on the class. Only `api/edge.py` turns it into an answer.
 
     AdminError
-      CallerMistake
+      CallerError
         Unauthenticated       401
         Unknown               404   no such resource
         WrongMethod           405
@@ -9,7 +9,7 @@
         TooLarge              413
         WrongMediaType        415
         Invalid               400   the document, or what stands around it; lists all problems
-      StoreTrouble
+      StoreTroubleError
         Undecodable           500   the row in etcd is not a document of its kind
         Busy                  503   others kept writing: try again
         StoreAway             503   etcd cannot be asked
@@ -35,13 +35,13 @@ class AdminError(AisixError):
         super().__init__(message)
 
 
-class CallerMistake(AdminError):
+class CallerError(AdminError):
     """The request cannot be done as it was sent."""
 
     status = 400
 
 
-class Unauthenticated(CallerMistake):
+class Unauthenticated(CallerError):
     """No admin key, or not one of ours: one text for all cases, so that nothing can be learnt from it."""
 
     status = 401
@@ -50,7 +50,7 @@ class Unauthenticated(CallerMistake):
         super().__init__("missing or malformed admin authorization")
 
 
-class Unknown(CallerMistake):
+class Unknown(CallerError):
     """There is no resource with this id."""
 
     status = 404
@@ -59,7 +59,7 @@ class Unknown(CallerMistake):
         super().__init__("resource not found")
 
 
-class WrongMethod(CallerMistake):
+class WrongMethod(CallerError):
     """The path exists, the method does not. `allowed` is the Allow header's value."""
 
     status = 405
@@ -69,25 +69,29 @@ class WrongMethod(CallerMistake):
         super().__init__(f"this path takes {self.allowed}")
 
 
-class Conflict(CallerMistake):
-    """The name is in use by another resource."""
+class Conflict(CallerError):
+    """The name is in use by another resource. Whoever knows the kind words it: a key hash is not to be shown."""
 
     status = 409
 
+    def __init__(self, name: str, message: str = "the name is already in use by another resource") -> None:
+        self.name = name
+        super().__init__(message)
 
-class TooLarge(CallerMistake):
+
+class TooLarge(CallerError):
     """The body is over the limit."""
 
     status = 413
 
 
-class WrongMediaType(CallerMistake):
+class WrongMediaType(CallerError):
     """The body is not declared as JSON."""
 
     status = 415
 
 
-class Invalid(CallerMistake):
+class Invalid(CallerError):
     """The document breaks rules."""
 
     @classmethod
@@ -97,20 +101,20 @@ class Invalid(CallerMistake):
         return cls(f"schema validation failed at {first.path or '/'}: {first.reason}", problems)
 
 
-class StoreTrouble(AdminError):
+class StoreTroubleError(AdminError):
     """etcd, or what lies in it, stands in the way."""
 
 
-class Undecodable(StoreTrouble):
+class Undecodable(StoreTroubleError):
     """The row exists and is not a document of its kind."""
 
     def __init__(self, kind: str, problem: Problem) -> None:
         super().__init__(
-            f"the row of this {kind} resource in etcd is not a valid document ({problem}): replace it with PUT or delete it",
+            f"this row of {kind} in etcd is not a valid document ({problem}): replace it with PUT, or delete it",
         )
 
 
-class Busy(StoreTrouble):
+class Busy(StoreTroubleError):
     """The row or its kind changed under every attempt."""
 
     status = 503
@@ -119,13 +123,13 @@ class Busy(StoreTrouble):
         super().__init__("others kept writing resources of this kind; nothing was written: send the request again")
 
 
-class StoreAway(StoreTrouble):
+class StoreAway(StoreTroubleError):
     """etcd cannot be asked right now, or refuses us."""
 
     status = 503
 
 
-class OutcomeUnknown(StoreTrouble):
+class OutcomeUnknown(StoreTroubleError):
     """Our write may have taken effect and been overwritten since."""
 
     status = 503
