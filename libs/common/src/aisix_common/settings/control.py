@@ -1,0 +1,79 @@
+"""`managed` and `secrets`: the link to the Cloud, and what protects stored secrets."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from .values import Address, Later, OptionalBind, Parse, Sealed, Section, Text, parse_heartbeat
+
+_MANAGED = Later("managed mode")
+
+
+class Managed(Section, frozen=True, kw_only=True):
+    """Managed mode: resources come from AISIX Cloud through the cloud agent, and the admin service never runs."""
+
+    enabled: Annotated[bool, _MANAGED] = False
+    """Whether this gateway is managed."""
+    cp_base_url: Annotated[str | None, _MANAGED] = None
+    """Base URL of the Cloud, `https://host[:port]`."""
+    cp_etcd_endpoint: Annotated[str | None, _MANAGED] = None
+    """The Cloud's etcd API as bare `host:port`."""
+    cp_ca_cert_file: Annotated[str | None, _MANAGED] = None
+    """PEM file with one more certificate authority that is trusted towards the Cloud."""
+    cp_cert_pem: Annotated[str | None, _MANAGED] = None
+    """Our certificate as PEM text; goes with `cp_key_pem` and `cp_ca_pem`."""
+    cp_key_pem: Annotated[Sealed | None, _MANAGED] = None
+    """Our private key as PEM text."""
+    cp_ca_pem: Annotated[str | None, _MANAGED] = None
+    """The Cloud's certificate authority as PEM text."""
+    cp_cert_file: Annotated[str | None, _MANAGED] = None
+    """PEM file with our certificate; goes with `cp_key_file` and `cp_ca_file`."""
+    cp_key_file: Annotated[str | None, _MANAGED] = None
+    """PEM file with our private key."""
+    cp_ca_file: Annotated[str | None, _MANAGED] = None
+    """PEM file with the Cloud's certificate authority."""
+    mtls_dir: Annotated[str, _MANAGED] = "/var/lib/aisix/mtls"
+    """Folder the credential is kept in."""
+    dp_id_file: Annotated[str, _MANAGED] = "/var/lib/aisix/dp_id"
+    """File this data plane's id is kept in."""
+    snapshot_cache_path: str = "/var/lib/aisix/snapshot.cache"
+    """File the last applied resources are kept in, so that a proxy starts while etcd is away. Used in every mode
+    with etcd, not only in managed mode; blank turns it off."""
+    heartbeat_interval_secs: Annotated[int, Parse(parse_heartbeat, "whole number"), _MANAGED] = 15
+    """Seconds between two heartbeats; values outside 5 to 300 are moved to the nearer end."""
+    metrics_addr: Annotated[OptionalBind, _MANAGED] = Address("0.0.0.0", 9092)  # noqa: S104 - scraped from elsewhere
+    """Where the cloud agent's metrics are served; blank for nowhere."""
+
+
+class KeyringKey(Section, frozen=True, kw_only=True):
+    """One key that stored secrets are encrypted with, from a file or an environment variable."""
+
+    id: Text
+    """The name stored beside every value it encrypted."""
+    file: str | None = None
+    """File that holds the key, base64; exactly one of `file` and `env`."""
+    env: str | None = None
+    """Environment variable that holds the key, base64."""
+
+
+class SecretProvider(Section, frozen=True, kw_only=True):
+    """A secret manager that references may name."""
+
+    id: Text
+    """The name used in references: `$secret://<manager>/<id>/...`."""
+    manager: Literal["vault", "aws", "azure", "gcp", "kubernetes"]
+    """Which product it is."""
+    options: Mapping[str, Any] = {}
+    """What the manager needs: address, region, role."""
+
+
+class Secrets(Section, frozen=True, kw_only=True):
+    """How secrets in resources are stored and where references may point."""
+
+    keyring: tuple[KeyringKey, ...] = ()
+    """The first key encrypts, all of them decrypt: prepend a key to rotate."""
+    allow_plaintext: bool = False
+    """Store secrets unencrypted when there is no keyring; needed where other gateways read the same etcd."""
+    env_allow: tuple[Text, ...] = ("AISIX_SECRET_*",)
+    """Environment variables that `$env://` references may read; `*` matches anything."""
+    providers: tuple[SecretProvider, ...] = ()
+    """Secret managers known besides those in etcd."""

@@ -1,0 +1,35 @@
+"""The whole of `config.yaml` as one frozen type: `Settings`."""
+
+from typing import Annotated
+
+from .control import Managed, Secrets
+from .listeners import Admin, Downstream, Proxy, Shutdown
+from .observability import Observability
+from .outbound import Upstream
+from .storage import Cache, Etcd, RateLimit
+from .values import Later, Section, Text
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """Everything an operator can set. Read once at start, never reloaded."""
+
+    resources_file: Annotated[Text | None, Later("the file source")] = None
+    """Load resources from this file instead of etcd."""
+    bedrock_endpoint_url: Annotated[str | None, Later("Bedrock guardrails")] = None
+    """Endpoint of the Bedrock guardrail API for the whole gateway; blank means AWS's own."""
+    proxy: Proxy
+    admin: Admin = Admin()
+    etcd: Etcd = Etcd()
+    upstream: Upstream = Upstream()
+    downstream: Downstream = Downstream()
+    shutdown: Shutdown = Shutdown()
+    observability: Observability = Observability()
+    managed: Managed = Managed()
+    secrets: Annotated[Secrets, Later("encrypted and referenced secrets")] = Secrets()
+    cache: Annotated[Cache, Later("response caches")] = Cache()
+    ratelimit: Annotated[RateLimit, Later("rate limits")] = RateLimit()
+
+    @property
+    def admin_binds(self) -> bool:
+        """Whether an admin service belongs to this gateway."""
+        return self.admin.enabled and not self.managed.enabled
