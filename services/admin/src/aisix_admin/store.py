@@ -284,5 +284,6 @@ async def _asking() -> AsyncIterator[None]:
         raise StoreAway("etcd refused us: check `etcd.user`, its password and its roles") from error
     except StoreRejected as error:
         raise StoreAway(
-            "etcd refused the request: check its alarms and space quota (`etcdctl alarm list`, `etcdctl endpoint status`)"
+            "etcd refused the request: check its alarms and its space quota with "
+            "`etcdctl alarm list` and `etcdctl endpoint status`"
         ) from error

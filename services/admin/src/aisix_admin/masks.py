@@ -1,0 +1,126 @@
+"""What `***` in a written document means: keep the stored secret, as long as it goes where it went before (design 7).
+
+Which values are secret follows from the types of the kind's Struct. Pure.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+from msgspec import inspect
+
+from aisix_common.errors import Problem
+from aisix_common.resources import Flaw, Kind
+from aisix_common.secret import MASK, Secret
+
+from .errors import Invalid
+
+DESTINATIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "provider_keys": ("api_base", "provider", "adapter", "tls"),
+}
+"""Per kind with secrets: the fields that decide where they are sent, and whom we trust to be there.
+
+Whoever may write resources but has never seen the secret must not get it by pointing the row at a server of theirs.
+"""
+
+
+@dataclass(slots=True)
+class Restored:
+    """A document with the stored secrets in place of masks, and where they were."""
+
+    document: dict[str, Any]
+    kept: list[tuple[str | int, ...]] = field(default_factory=list)
+    missing: list[Flaw] = field(default_factory=list)
+
+
+def restore(kind: Kind[Any], document: Mapping[str, Any], stored: Mapping[str, Any] | None) -> Restored:
+    """Put the secrets of `stored` (a document in clear, None on a create) where `document` has masks.
+
+    A mask with nothing behind it is in `missing`.
+    """
+    result = Restored({})
+    result.document = _walk(_info(kind.struct), document, stored or {}, (), result)
+    return result
+
+
+def require_same_destination(kind: Kind[Any], kept: list[tuple[str | int, ...]], old: Any, new: Any) -> None:
+    """Raise Invalid when secrets were kept by mask although `new` sends them elsewhere than `old` did (typed values)."""
+    moved = [name for name in DESTINATIONS[kind.name] if getattr(old, name) != getattr(new, name)] if kept else []
+    if moved:
+        reason = f"must be given again, not as {MASK}, because {', '.join(f'`{name}`' for name in moved)} changes"
+        raise Invalid.schema([Problem(Flaw(at, "").pointer, f"{reason} where it is sent") for at in kept])
+
+
+def secret_paths(struct: type[msgspec.Struct]) -> frozenset[str]:
+    """Dotted paths of all secret fields of a Struct, for tests and documents."""
+    found: set[str] = set()
+    _find(_info(struct), "", found)
+    return frozenset(found)
+
+
+def _info(struct: type[msgspec.Struct]) -> inspect.Type:
+    return inspect.type_info(struct)
+
+
+def _walk(kind: inspect.Type, value: Any, stored: Any, at: tuple[str | int, ...], result: Restored) -> Any:
+    if isinstance(kind, inspect.Metadata):
+        return _walk(kind.type, value, stored, at, result)
+    if isinstance(kind, inspect.UnionType):
+        for one in kind.types:
+            value = _walk(one, value, stored, at, result)
+        return value
+    if isinstance(kind, inspect.CustomType):
+        return _kept(value, stored, at, result) if issubclass(kind.cls, Secret) else value
+    if isinstance(kind, inspect.StructType | inspect.DictType) and isinstance(value, dict):
+        return _walk_object(kind, value, stored if isinstance(stored, dict) else {}, at, result)
+    if isinstance(kind, inspect.ListType | inspect.VarTupleType) and isinstance(value, list):
+        # No stored counterpart: items move, and a mask must never pick up a neighbour's secret.
+        return [_walk(kind.item_type, item, None, (*at, place), result) for place, item in enumerate(value)]
+    return value
+
+
+def _walk_object(
+    kind: inspect.StructType | inspect.DictType,
+    value: dict[str, Any],
+    stored: dict[str, Any],
+    at: tuple[str | int, ...],
+    result: Restored,
+) -> dict[str, Any]:
+    if isinstance(kind, inspect.DictType):
+        return {key: _walk(kind.value_type, item, stored.get(key), (*at, key), result) for key, item in value.items()}
+    members = {member.encode_name: member.type for member in kind.fields}
+    return {
+        key: _walk(members[key], item, stored.get(key), (*at, key), result) if key in members else item
+        for key, item in value.items()
+    }
+
+
+def _kept(value: Any, stored: Any, at: tuple[str | int, ...], result: Restored) -> Any:
+    if value != MASK:
+        return value
+    if stored is None:
+        result.missing.append(
+            Flaw(at, f"{MASK} keeps a stored secret, and none is stored here: send the secret itself")
+        )
+        return value
+    result.kept.append(at)
+    return stored
+
+
+def _find(kind: inspect.Type, path: str, found: set[str]) -> None:
+    if isinstance(kind, inspect.Metadata):
+        _find(kind.type, path, found)
+    elif isinstance(kind, inspect.UnionType):
+        for one in kind.types:
+            _find(one, path, found)
+    elif isinstance(kind, inspect.CustomType):
+        if issubclass(kind.cls, Secret):
+            found.add(path)
+    elif isinstance(kind, inspect.StructType):
+        for member in kind.fields:
+            _find(member.type, f"{path}.{member.encode_name}".removeprefix("."), found)
+    elif isinstance(kind, inspect.DictType):
+        _find(kind.value_type, f"{path}.*", found)
+    elif isinstance(kind, inspect.ListType | inspect.VarTupleType):
+        _find(kind.item_type, f"{path}.[]", found)

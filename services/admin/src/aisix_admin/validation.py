@@ -1,0 +1,54 @@
+"""From a client's document to a typed resource, or to the list of everything wrong with it. Pure.
+
+First the derived marshmallow schema (all problems of the fields), then the strict check that every writer of resources
+uses (rules between fields). Both hold the same documents to be right; a test says so.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aisix_common.errors import Problem
+from aisix_common.resources import Flaw, Kind, Refused, check, document
+from aisix_common.resources.reading import one_spelling
+
+from .errors import Invalid
+from .masks import require_same_destination, restore
+from .schemas import flaws
+
+
+def created(kind: Kind[Any], sent: Mapping[str, Any]) -> Any:
+    """The typed resource of a document that is to be created. Raises Invalid."""
+    return _typed(kind, sent, None)[0]
+
+
+def replaced(kind: Kind[Any], sent: Mapping[str, Any], current: Any) -> Any:
+    """The typed resource that replaces `current` (typed; None where the stored row is not readable). Raises Invalid."""
+    stored = document(kind, current) if current is not None else None
+    value, kept = _typed(kind, sent, stored)
+    if current is not None:
+        require_same_destination(kind, kept, current, value)
+    return value
+
+
+def _typed(
+    kind: Kind[Any], sent: Mapping[str, Any], stored: Mapping[str, Any] | None
+) -> tuple[Any, list[tuple[str | int, ...]]]:
+    renamed, twice = one_spelling(kind, dict(sent))
+    if twice is not None:
+        raise _invalid(kind, [twice])
+    restored = restore(kind, renamed, stored)
+    found = [*restored.missing, *flaws(kind, restored.document)]
+    if found:
+        raise _invalid(kind, found)
+    try:
+        return check(kind, restored.document), restored.kept
+    except Refused as refused:
+        raise _invalid(kind, refused.flaws) from None
+
+
+def _invalid(kind: Kind[Any], found: Sequence[Flaw]) -> Invalid:
+    problems = [Problem("" if not flaw.at else flaw.pointer, flaw.reason) for flaw in found]
+    first = found[0]
+    if first.step == "parse":
+        return Invalid(f"malformed {kind.type_name} payload: {first.reason} at {first.pointer}", problems)
+    return Invalid.schema(problems)
