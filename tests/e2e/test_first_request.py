@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import httpx2
 import openai
@@ -13,15 +14,18 @@ from tests.support.provider import Provider
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("e2e")]
 
 
-def client(gateway: Gateway, key: str = CALLER_KEY, **options: object) -> openai.AsyncOpenAI:
-    """The SDK as its users make it, but without its own retries, so that every answer is seen."""
+def client(gateway: Gateway, key: str = CALLER_KEY, **options: Any) -> Any:
+    """The SDK as its users make it, but without its own retries, so that every answer is seen.
+
+    Typed as Any: messages are plain dicts here, as in most people's scripts.
+    """
     http = httpx2.AsyncClient(trust_env=False)
     return openai.AsyncOpenAI(
         api_key=key,
         base_url=f"{gateway.proxy}/v1",
         max_retries=0,
         http_client=http,
-        **options,  # type: ignore[arg-type]
+        **options,
     )
 
 
@@ -31,7 +35,7 @@ def said(text: str) -> list[dict[str, str]]:
 
 async def test_buffered(gateway: Gateway) -> None:
     async with client(gateway) as sdk:
-        answer = await sdk.chat.completions.create(model="demo-model", messages=said("hello"), n=2)  # type: ignore[arg-type]
+        answer = await sdk.chat.completions.create(model="demo-model", messages=said("hello"), n=2)
     assert answer.model == "demo-model"
     assert len(answer.choices) == 2
     assert "You said: hello" in (answer.choices[1].message.content or "")
@@ -42,7 +46,7 @@ async def test_buffered(gateway: Gateway) -> None:
 
 async def test_streamed(gateway: Gateway) -> None:
     async with client(gateway) as sdk:
-        stream = await sdk.chat.completions.create(model="demo-model", messages=said("count to three"), stream=True)  # type: ignore[call-overload]
+        stream = await sdk.chat.completions.create(model="demo-model", messages=said("count to three"), stream=True)
         chunks = [chunk async for chunk in stream]
     assert {chunk.model for chunk in chunks} == {"demo-model"}
     assert "count to three" in "".join(c.choices[0].delta.content or "" for c in chunks)
@@ -52,7 +56,7 @@ async def test_streamed(gateway: Gateway) -> None:
 
 async def test_streamed_with_usage(gateway: Gateway) -> None:
     async with client(gateway) as sdk:
-        stream = await sdk.chat.completions.create(  # type: ignore[call-overload]
+        stream = await sdk.chat.completions.create(
             model="demo-model", messages=said("hi"), stream=True, stream_options={"include_usage": True}
         )
         chunks = [chunk async for chunk in stream]
@@ -65,11 +69,11 @@ async def test_tool_calls_and_developer_role_pass_through(gateway: Gateway, prov
     async with client(gateway) as sdk:
         answer = await sdk.chat.completions.create(
             model="demo-model",
-            messages=messages,  # type: ignore[arg-type]
+            messages=messages,
             extra_body={"some_new_field": {"deep": [1, 2.50]}},
         )
     call = (answer.choices[0].message.tool_calls or [])[0]
-    assert json.loads(call.function.arguments) == {"city": "Paris"}  # type: ignore[union-attr]
+    assert json.loads(call.function.arguments) == {"city": "Paris"}
     received = provider.requests[-1]
     assert received.body["messages"][0]["role"] == "developer"
     assert b'"some_new_field":{"deep":[1,2.5' in received.raw.replace(b" ", b"")
@@ -81,12 +85,12 @@ async def test_raw_response_headers(gateway: Gateway) -> None:
     async with client(gateway) as sdk:
         raw = await sdk.chat.completions.with_raw_response.create(
             model="demo-model",
-            messages=said("hi"),  # type: ignore[arg-type]
+            messages=said("hi"),
             extra_headers={"x-aisix-request-id": "from-the-caller"},
         )
     assert raw.headers["x-aisix-request-id"] == "from-the-caller"
     assert raw.headers["server"].startswith("AISIX/")
-    assert raw.parse().choices[0].finish_reason == "stop"  # type: ignore[union-attr]
+    assert raw.parse().choices[0].finish_reason == "stop"
 
 
 async def test_model_list(gateway: Gateway) -> None:
@@ -98,17 +102,17 @@ async def test_model_list(gateway: Gateway) -> None:
 async def test_unknown_key(gateway: Gateway) -> None:
     async with client(gateway, key="sk-nobody") as sdk:
         with pytest.raises(openai.AuthenticationError) as caught:
-            await sdk.chat.completions.create(model="demo-model", messages=said("hi"))  # type: ignore[arg-type]
+            await sdk.chat.completions.create(model="demo-model", messages=said("hi"))
     assert caught.value.code == "invalid_api_key"
-    assert caught.value.body["message"] == "Invalid API key"  # type: ignore[index]
+    assert caught.value.body["message"] == "Invalid API key"
     assert "sk-nobody" not in caught.value.response.text
 
 
 async def test_unknown_model(gateway: Gateway) -> None:
     async with client(gateway) as sdk:
         with pytest.raises(openai.NotFoundError) as caught:
-            await sdk.chat.completions.create(model="nope", messages=said("hi"))  # type: ignore[arg-type]
-    assert caught.value.body["message"] == 'model "nope" not found'  # type: ignore[index]
+            await sdk.chat.completions.create(model="nope", messages=said("hi"))
+    assert caught.value.body["message"] == 'model "nope" not found'
 
 
 async def test_upstream_4xx_keeps_its_status(gateway: Gateway) -> None:
@@ -116,7 +120,7 @@ async def test_upstream_4xx_keeps_its_status(gateway: Gateway) -> None:
         with pytest.raises(openai.RateLimitError) as caught:
             await sdk.chat.completions.create(
                 model="demo-model",
-                messages=said("[[status=429 retry_after=7 code=slow_down]]"),  # type: ignore[arg-type]
+                messages=said("[[status=429 retry_after=7 code=slow_down]]"),
             )
     assert caught.value.response.headers["retry-after"] == "7"
     assert (caught.value.code, caught.value.type) == ("slow_down", "upstream_error")
@@ -125,9 +129,9 @@ async def test_upstream_4xx_keeps_its_status(gateway: Gateway) -> None:
 async def test_upstream_5xx_is_502(gateway: Gateway) -> None:
     async with client(gateway) as sdk:
         with pytest.raises(openai.InternalServerError) as caught:
-            await sdk.chat.completions.create(model="demo-model", messages=said("[[status=503]]"))  # type: ignore[arg-type]
+            await sdk.chat.completions.create(model="demo-model", messages=said("[[status=503]]"))
     assert caught.value.status_code == 502
-    assert caught.value.body["message"] == "upstream returned 503"  # type: ignore[index]
+    assert caught.value.body["message"] == "upstream returned 503"
 
 
 async def test_a_provider_that_echoes_the_credential_does_not_leak_it(gateway: Gateway) -> None:
@@ -138,9 +142,7 @@ async def test_a_provider_that_echoes_the_credential_does_not_leak_it(gateway: G
 
 async def test_upstream_stream_error_ends_the_stream_with_an_error(gateway: Gateway) -> None:
     async with client(gateway) as sdk:
-        stream = await sdk.chat.completions.create(  # type: ignore[call-overload]
-            model="demo-model", messages=said("[[error_after=3]]"), stream=True
-        )
+        stream = await sdk.chat.completions.create(model="demo-model", messages=said("[[error_after=3]]"), stream=True)
         with pytest.raises(openai.APIError):
             _ = [chunk async for chunk in stream]
 
@@ -149,7 +151,7 @@ async def test_caller_timeout_cancels_upstream(gateway: Gateway, provider: Provi
     cancelled = provider.cancelled
     async with client(gateway, timeout=0.5) as sdk:
         with pytest.raises(openai.APITimeoutError):
-            await sdk.chat.completions.create(model="demo-model", messages=said("[[stall]]"))  # type: ignore[arg-type]
+            await sdk.chat.completions.create(model="demo-model", messages=said("[[stall]]"))
 
     async def gone() -> bool:
         return provider.cancelled > cancelled
