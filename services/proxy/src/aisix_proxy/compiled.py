@@ -1,0 +1,186 @@
+"""What an exchange needs of the configuration, compiled when it changes and not per request (design 4.4).
+
+`compile_snapshot` is nearly free, so one change among 50,000 keys holds the loop for microseconds: records of single
+rows are built when first asked for, and handed from one compiled snapshot to the next for as long as their rows stay
+the same objects. An exchange keeps the Compiled it began with; a row that changes gets a new record beside the old.
+
+Knows resources, adapters and metric cells; no request, no socket.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from aisix_common.resources import ApiKey, Model, ProviderKey
+from aisix_common.snapshot import Entry, Snapshot
+
+from .compiled_model import CompiledModel, Defaults, Problem, captured, compile_model
+
+_REMEMBERED_KEYS: Final = 20_000
+_REMEMBERED_CREDENTIALS: Final = 10_000
+_REMEMBERED_CAPTURES: Final = 1024
+_CELLS_PER_KEY: Final = 256
+
+
+class CompiledKey:
+    """One caller key. Compared by identity, as CompiledModel is."""
+
+    __slots__ = ("_cells", "_exact", "_patterns", "disabled", "entry", "expires_at")
+
+    def __init__(self, entry: Entry[ApiKey]) -> None:
+        row = entry.value
+        self.entry = entry
+        self.disabled = row.disabled
+        self.expires_at = row.expires_at
+        self._exact = frozenset(row.allowed_models)
+        self._patterns = tuple(
+            (before, after)
+            for pattern in row.allowed_models
+            if pattern.count("*") == 1
+            for before, _, after in [pattern.partition("*")]
+        )
+        self._cells: dict[Any, Any] = {}
+
+    @property
+    def id(self) -> str:
+        return self.entry.id
+
+    def allows(self, name: str) -> bool:
+        """Whether the key may use a model by the name its caller typed (data-plane 2.2)."""
+        if name in self._exact:
+            return True
+        return any(_matches(name, before, after) for before, after in self._patterns)
+
+    def variable(self, field: str) -> str | None:
+        """`request.api_key.<field>` of header templates (data-plane 4.0)."""
+        row = self.entry.value
+        return {
+            "id": self.entry.id,
+            "name": row.display_name,
+            "team_id": row.team_id,
+            "user_id": row.user_id,
+        }.get(field)
+
+    def remembered(self, what: Any) -> Any:  # noqa: ANN401 - whatever the settlement keeps under its own key
+        """What `remember` was given under `what`, else None."""
+        return self._cells.get(what)
+
+    def remember(self, what: Any, value: Any) -> None:  # noqa: ANN401
+        """Keep a value with this record, for as long as the row lives; bounded."""
+        if len(self._cells) >= _CELLS_PER_KEY:
+            self._cells.clear()
+        self._cells[what] = value
+
+
+def _matches(name: str, before: str, after: str) -> bool:
+    return len(name) >= len(before) + len(after) and name.startswith(before) and name.endswith(after)
+
+
+class Compiled:
+    """One snapshot, with records of the rows that were asked for."""
+
+    __slots__ = ("_captures", "_credentials", "_defaults", "_keys", "_models", "_wildcards", "snapshot")
+
+    def __init__(self, snapshot: Snapshot, defaults: Defaults, previous: "Compiled | None" = None) -> None:
+        self.snapshot = snapshot
+        self._defaults = defaults
+        models = snapshot.table(Model)
+        if previous is not None and previous._defaults == defaults:
+            self._keys, self._models = previous._keys, previous._models
+            same_models = previous.snapshot.table(Model) is models
+            self._wildcards = previous._wildcards if same_models else _wildcards(snapshot)
+            if len(self._models) > 2 * len(models.by_id) + 64:
+                self._models = {id: record for id, record in self._models.items() if id in models.by_id}
+        else:
+            self._keys, self._models = {}, {}
+            self._wildcards = _wildcards(snapshot)
+        self._credentials: dict[str, CompiledKey] = {}
+        self._captures: dict[str, CompiledModel] = {}
+
+    def remembered_credential(self, header: str) -> CompiledKey | None:
+        """The key that `remember_credential` was given for this very header value."""
+        return self._credentials.get(header)
+
+    def remember_credential(self, header: str, key: CompiledKey) -> None:
+        """Spare the next request with this header value the hash. Only good keys are kept; bounded; gone on any change."""
+        if len(self._credentials) >= _REMEMBERED_CREDENTIALS:
+            self._credentials.clear()
+        self._credentials[header] = key
+
+    def key(self, key_hash: str) -> CompiledKey | None:
+        """The caller key of a hash (lower-case hex)."""
+        entry = self.snapshot.table(ApiKey).by_name.get(key_hash)
+        if entry is None:
+            return None
+        record = self._keys.get(entry.id)
+        if record is None or record.entry is not entry:
+            if len(self._keys) >= _REMEMBERED_KEYS:
+                self._keys.clear()
+            record = self._keys[entry.id] = CompiledKey(entry)
+        return record
+
+    def model(self, name: str) -> CompiledModel | None:
+        """The row a caller means: its exact name first, else the wildcard row with the longest pattern (6.1)."""
+        entry = self.snapshot.table(Model).by_name.get(name)
+        if entry is not None and "*" not in name:
+            return self._record(entry)
+        if not self._wildcards:
+            return None
+        return self._captures.get(name) or self._capture(name)
+
+    def names(self) -> Iterator[CompiledModel]:
+        """Every row a caller can name as it is, in the order of their names (no wildcards)."""
+        table = self.snapshot.table(Model).by_name
+        return (self._record(table[name]) for name in sorted(table) if "*" not in name)
+
+    def rows(self) -> Iterator[CompiledModel]:
+        """Every model row, in the order of their names."""
+        table = self.snapshot.table(Model).by_name
+        return (self._record(table[name]) for name in sorted(table))
+
+    def problems(self) -> Iterator[tuple[CompiledModel, Problem]]:
+        """The rows that are loaded and cannot be served, with why."""
+        return ((record, record.problem) for record in self.rows() if record.problem is not None)
+
+    def _record(self, entry: Entry[Model]) -> CompiledModel:
+        key_id = entry.value.provider_key_id
+        key_entry = self.snapshot.table(ProviderKey).by_id.get(key_id) if isinstance(key_id, str) else None
+        record = self._models.get(entry.id)
+        if record is None or record.entry is not entry or record.key_entry is not key_entry:
+            record = self._models[entry.id] = compile_model(entry, key_entry, self._defaults)
+        return record
+
+    def _capture(self, name: str) -> CompiledModel | None:
+        for before, after, entry in self._wildcards:
+            if _matches(name, before, after):
+                text = name[len(before) : len(name) - len(after)]
+                record = captured(self._record(entry), text)
+                if len(self._captures) >= _REMEMBERED_CAPTURES:
+                    self._captures.clear()
+                self._captures[name] = record
+                return record
+        return None
+
+
+def _wildcards(snapshot: Snapshot) -> tuple[tuple[str, str, Entry[Model]], ...]:
+    """Direct rows whose name holds one star, longest pattern first, equal lengths by name."""
+    found = [
+        (name, entry)
+        for name, entry in snapshot.table(Model).by_name.items()
+        if "*" in name and name.count("*") == 1 and entry.value.shape == "direct"
+    ]
+    found.sort(key=lambda item: (-len(item[0]), item[0]))
+    return tuple((*name.split("*"), entry) for name, entry in found)  # type: ignore[misc]
+
+
+class Live:
+    """Holds the compiled snapshot in force. One assignment swaps it; exchanges under way keep what they began with."""
+
+    __slots__ = ("compiled", "defaults")
+
+    def __init__(self, snapshot: Snapshot, defaults: Defaults) -> None:
+        self.defaults = defaults
+        self.compiled = Compiled(snapshot, defaults)
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """Serve `snapshot` from the next request on."""
+        self.compiled = Compiled(snapshot, self.defaults, self.compiled)
