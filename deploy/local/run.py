@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 import aiohttp
+
 from aisix_common.resources.api_keys import hash_key
 
 from .demo import DEMO_KEY, Admin, load

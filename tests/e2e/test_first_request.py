@@ -29,6 +29,10 @@ def client(gateway: Gateway, key: str = CALLER_KEY, **options: Any) -> Any:
     )
 
 
+def error_body(caught: Any) -> dict[str, Any]:
+    return dict(caught.value.body)
+
+
 def said(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
@@ -104,7 +108,7 @@ async def test_unknown_key(gateway: Gateway) -> None:
         with pytest.raises(openai.AuthenticationError) as caught:
             await sdk.chat.completions.create(model="demo-model", messages=said("hi"))
     assert caught.value.code == "invalid_api_key"
-    assert caught.value.body["message"] == "Invalid API key"
+    assert error_body(caught)["message"] == "Invalid API key"
     assert "sk-nobody" not in caught.value.response.text
 
 
@@ -112,7 +116,7 @@ async def test_unknown_model(gateway: Gateway) -> None:
     async with client(gateway) as sdk:
         with pytest.raises(openai.NotFoundError) as caught:
             await sdk.chat.completions.create(model="nope", messages=said("hi"))
-    assert caught.value.body["message"] == 'model "nope" not found'
+    assert error_body(caught)["message"] == 'model "nope" not found'
 
 
 async def test_upstream_4xx_keeps_its_status(gateway: Gateway) -> None:
@@ -131,7 +135,7 @@ async def test_upstream_5xx_is_502(gateway: Gateway) -> None:
         with pytest.raises(openai.InternalServerError) as caught:
             await sdk.chat.completions.create(model="demo-model", messages=said("[[status=503]]"))
     assert caught.value.status_code == 502
-    assert caught.value.body["message"] == "upstream returned 503"
+    assert error_body(caught)["message"] == "upstream returned 503"
 
 
 async def test_a_provider_that_echoes_the_credential_does_not_leak_it(gateway: Gateway) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from aisix_common.resources.api_keys import hash_key
 from aisix_common.store.client import EtcdClient, EtcdOptions
 from aisix_common.store.types import Put
