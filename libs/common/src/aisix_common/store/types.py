@@ -1,4 +1,4 @@
-"""The values that cross the store's boundary. Revisions are etcd's 64-bit revisions; keys are text, values are bytes."""
+"""The values that cross the store's boundary. Revisions are etcd's 64-bit ones; keys are text, values are bytes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -142,3 +142,19 @@ class Alive:
 
 
 WatchEvent: TypeAlias = Listing | Changes | Lost | Alive
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What one member of etcd says about itself. Sizes are bytes."""
+
+    version: str
+    revision: int
+    cluster_id: int
+    member_id: int
+    leader: int
+    """Member id of the leader; 0 when there is none."""
+    raft_term: int
+    db_size: int
+    db_size_in_use: int
+    errors: tuple[str, ...] = ()
