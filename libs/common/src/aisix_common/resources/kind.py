@@ -1,0 +1,60 @@
+"""What a kind is: everything the readers, the snapshot and the admin need to know of it, as one value.
+
+Adding a kind is one module with a Struct and a `Kind`, and one line in KINDS.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from .flaw import Flaw
+from .sensitive import conceal
+
+Resource = TypeVar("Resource", bound=msgspec.Struct)
+
+
+def _no_rules(value: Any, strict: bool) -> Sequence[Flaw]:
+    return ()
+
+
+def _as_is(value: Resource) -> tuple[Resource, tuple[str, ...]]:
+    return value, ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kind(Generic[Resource]):
+    """One kind of resource. Compared by identity."""
+
+    name: str
+    """The segment of its etcd keys, and the collection of the admin API: `models`."""
+    struct: type[Resource]
+    """The frozen Struct that is the one definition of its fields."""
+    name_field: str
+    """The field that names a row; unique within the kind (the later of two rows is shadowed)."""
+    nulls: bool
+    """Whether an explicit null stands for an absent optional field. Where not, a null is a type error."""
+    rules: Callable[[Resource, bool], Sequence[Flaw]] = _no_rules
+    """The rules between fields; the flag is True for writes (strict), False for reads."""
+    settle: Callable[[Resource], tuple[Resource, tuple[str, ...]]] = _as_is
+    """Normalise after the rules: strip what does not apply (its names are the second part), tidy lists."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Older spelling -> field. Exactly one of both may be given."""
+    tombstones: frozenset[str] = frozenset()
+    """Unknown paths that are never reported: fields that once existed and mean nothing."""
+    terse: frozenset[str] = frozenset()
+    """Fields left out of documents while they hold their default."""
+    decoder: "msgspec.json.Decoder[Resource]" = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "decoder", msgspec.json.Decoder(self.struct, dec_hook=conceal))
+
+    @property
+    def type_name(self) -> str:
+        """What one row is called in messages: `Model`."""
+        return self.struct.__name__
+
+    def name_of(self, value: Resource) -> str:
+        """The row's name (for api_keys its key hash, which must not be shown)."""
+        return str(getattr(value, self.name_field))

@@ -1,0 +1,24 @@
+"""The immutable view of all resources at one revision, and the pure functions that make one (design 5, 6).
+
+Knows rows and their kinds; knows nothing of etcd connections, files, clocks or what a row is good for.
+"""
+
+from .building import Pin, apply, build, restore
+from .hashes import config_hash, source_hash
+from .tables import Entry, RejectedRow, Snapshot, Table, Touched, Unserved, empty
+
+__all__ = [
+    "Entry",
+    "Pin",
+    "RejectedRow",
+    "Snapshot",
+    "Table",
+    "Touched",
+    "Unserved",
+    "apply",
+    "build",
+    "config_hash",
+    "empty",
+    "restore",
+    "source_hash",
+]

@@ -1,0 +1,121 @@
+"""The values that make up a snapshot. Immutable by agreement: whoever holds one may keep it as long as they like."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Generic, TypeVar, cast
+
+import msgspec
+
+from aisix_common.resources import BY_NAME, KINDS
+from aisix_common.resources.reading import Failure
+
+Resource = TypeVar("Resource", bound=msgspec.Struct)
+
+Touched = Mapping[str, frozenset[str]]
+"""Kind -> ids of rows that are served differently."""
+
+
+class Entry(msgspec.Struct, Generic[Resource], frozen=True, gc=False):
+    """One row that is served. `gc=False`: holds no cycles, and there are tens of thousands."""
+
+    id: str
+    value: Resource
+    revision: int
+    """etcd's mod_revision of the bytes that are served (of a last good value: the older ones)."""
+    create_revision: int
+    raw: bytes
+    """The bytes `value` was read from: for hashes and the disk cache. They may hold secrets."""
+
+    def __repr__(self) -> str:
+        return f"Entry({self.id!r}, revision={self.revision})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table(Generic[Resource]):
+    """All served rows of one kind. The same object in two snapshots means: nothing of this kind changed."""
+
+    by_id: Mapping[str, Entry[Resource]]
+    by_name: Mapping[str, Entry[Resource]]
+    """Of rows with one name, the one created first (by id where that is equal)."""
+    contested: Mapping[str, frozenset[str]]
+    """Name -> ids of the rows that share it, winner included. Names of api_keys are hashes: not to be shown."""
+    unknown: Mapping[str, tuple[str, ...]]
+    """Id -> what its row carries that nobody knows (partially compatible rows only)."""
+
+    def shadowed(self) -> Iterator[tuple[str, str]]:
+        """(id, id of the winner) of every row whose name belongs to another; served by id, not by name."""
+        for name, ids in self.contested.items():
+            winner = self.by_name[name].id
+            yield from ((loser, winner) for loser in sorted(ids) if loser != winner)
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A row as it stands in etcd and is not served. `kind` and `id` are empty where the key cannot be read."""
+
+    kind: str
+    id: str
+    failure: Failure
+    message: str
+    first_seen: datetime
+    last_seen: datetime
+    stale_since: datetime | None
+    """Since when the row's last good value is served in its place; None: there is none."""
+    revision: int
+    create_revision: int
+    raw: bytes
+
+    def __repr__(self) -> str:
+        return f"RejectedRow({self.kind!r}, {self.id!r}, {self.failure})"
+
+
+class Unserved(msgspec.Struct, frozen=True, gc=False):
+    """A row of a kind that has no effect yet: counted, not read."""
+
+    revision: int
+    create_revision: int
+    raw: bytes
+
+    def __repr__(self) -> str:
+        return f"Unserved(revision={self.revision})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """Everything under the prefix at one revision."""
+
+    prefix: str
+    """Without a trailing slash."""
+    revision: int
+    """The revision of the last listing or change it holds; 0: nothing yet."""
+    tables: Mapping[str, Table[Any]]
+    """By kind; every served kind has one."""
+    rejected: Mapping[str, RejectedRow]
+    """By etcd key, oldest rejection first."""
+    unserved: Mapping[str, Mapping[str, Unserved]]
+    """Kind -> id -> row, for kinds that have no effect yet; only kinds that have rows."""
+    apply_seq: int
+    """Grows by one whenever what is served changes in content, not in spelling; 1 at the first."""
+    applied_at: datetime | None
+    """When `apply_seq` last grew."""
+    touched: Touched | None
+    """What is served differently from the snapshot this one was made from; None: compare everything."""
+
+    def table(self, struct: type[Resource]) -> Table[Resource]:
+        """The rows of a kind, by its Struct. Raises KeyError for a Struct that is no kind."""
+        return cast("Table[Resource]", self.tables[_KIND_NAMES[struct]])
+
+    @property
+    def served(self) -> int:
+        """How many rows are served."""
+        return sum(len(table.by_id) for table in self.tables.values())
+
+
+_KIND_NAMES: Final[Mapping[type, str]] = {kind.struct: kind.name for kind in KINDS}
+
+
+def empty(prefix: str) -> Snapshot:
+    """What is known before anything was read."""
+    tables: dict[str, Table[Any]] = {name: Table({}, {}, {}, {}) for name in BY_NAME}
+    return Snapshot(prefix.rstrip("/"), 0, tables, {}, {}, 0, None, None)
