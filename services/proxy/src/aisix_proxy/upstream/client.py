@@ -1,95 +1,160 @@
 """The upstream client: sends an `UpstreamRequest` over a pooled connection and hands back the answer.
 
-It stands under the pipeline and on top of connection, pool, dial and trust. It must not know what a provider's bytes
-mean, never follows a redirect, never retries beyond one stale pooled connection, and logs no request.
+It stands under the pipeline and on top of pool, connection and reply. It must not know what a provider's bytes mean,
+never follows a redirect, never tries again beyond one stale pooled connection, and logs no request.
 """
 
-from collections.abc import Mapping
-from typing import Protocol
+import asyncio
 
+from aisix_common.settings import Upstream
+
+from ..canonical.errors import UpstreamAborted, UpstreamProtocol, UpstreamTimeout
 from ..canonical.http import UpstreamRequest, UpstreamResponse
-
-
-class TlsSettings(Protocol):
-    """`upstream.tls` of the settings."""
-
-    @property
-    def ca_file(self) -> str | None: ...
-    @property
-    def client_cert_file(self) -> str | None: ...
-    @property
-    def client_key_file(self) -> str | None: ...
-    @property
-    def verify(self) -> bool: ...
-
-
-class UpstreamSettings(Protocol):
-    """What this package reads of `settings.upstream` (control-plane 1.3)."""
-
-    @property
-    def connect_timeout_ms(self) -> int: ...
-    @property
-    def tcp_keepalive_secs(self) -> int: ...
-    @property
-    def tcp_keepalive_interval_secs(self) -> int: ...
-    @property
-    def tcp_keepalive_retries(self) -> int: ...
-    @property
-    def pool_idle_timeout_secs(self) -> int: ...
-    @property
-    def pool_max_idle_per_host(self) -> int | None: ...
-    @property
-    def tls(self) -> TlsSettings: ...
+from .coding import plain, unasked
+from .connection import Connection
+from .head import HeadWriter
+from .pool import Pools
+from .reply import Reply
 
 
 class UpstreamStream:
-    """An answer whose head has come and whose body is still coming."""
+    """An answer whose head has come and whose body is still coming. To be closed by whoever got it."""
 
-    status: int
-    headers: dict[str, str]
-    """Lower-case names; a repeated header is joined by `, `."""
+    __slots__ = ("_connection", "_loop", "_reply", "headers", "status")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection, reply: Reply) -> None:
+        self._loop = loop
+        self._connection = connection
+        self._reply = reply
+        self.status = reply.status
+        self.headers = reply.headers
+        """Lower-case names; a repeated header is joined by `, `."""
+
+    @property
+    def complete(self) -> bool:
+        """The whole answer has come (not necessarily been read); its connection is given back already."""
+        return self._reply.complete
 
     async def read(self, wait: float | None) -> bytes | None:
-        """All body bytes that are here now; b"" at the end; None when nothing came within `wait` seconds (None: no limit).
+        """All body bytes here now; b"" at the end; None when nothing came within `wait` seconds (None: no limit).
 
-        Raises UpstreamAborted when the connection broke before the body was complete, UpstreamProtocol when its framing
-        cannot be read. Bytes that came before the break are returned first. A cancelled read closes the connection.
+        Raises UpstreamAborted when the connection broke before the body was complete or the stream was closed,
+        UpstreamProtocol when its framing cannot be read. Bytes that came before the break are returned first. A
+        cancelled read closes the connection.
         """
-        raise NotImplementedError
+        reply = self._reply
+        while True:
+            if reply.pending:
+                return reply.take()
+            if reply.complete:
+                return b""
+            if reply.error is not None:
+                raise reply.error
+            if wait is not None and wait <= 0:
+                return None
+            self._connection.watch(None if wait is None else self._loop.time() + wait)
+            try:
+                progress = await reply.wait(self._loop)
+            except BaseException:
+                self.close()
+                raise
+            if not progress:
+                return None
 
     def close(self) -> None:
         """Give the stream up: an unfinished connection is cut at once. Harmless after the end, and twice."""
-        raise NotImplementedError
+        reply = self._reply
+        if not reply.complete and reply.error is None:
+            self._connection.drop()
+        reply.abandon()
 
 
 class UpstreamClient:
-    """One per worker process. Must be made and used on one event loop."""
+    """One per worker process. Must be made and used on one running event loop."""
 
-    open_connections: int
-    """Established connections, idle and in use."""
-    idle: int
-    in_use: int
-
-    def __init__(self, settings: UpstreamSettings) -> None:
+    def __init__(self, settings: Upstream) -> None:
         """`settings.upstream`. Raises ConfigurationError when a file of `upstream.tls` cannot be used."""
-        raise NotImplementedError
+        self._loop = asyncio.get_running_loop()
+        self._pools = Pools(settings, self._loop)
+        self._heads = HeadWriter()
+
+    @property
+    def open_connections(self) -> int:
+        """Established connections, idle and in use."""
+        return len(self._pools.open)
+
+    @property
+    def idle(self) -> int:
+        """Connections waiting in a pool."""
+        return self._pools.idle
+
+    @property
+    def in_use(self) -> int:
+        """Connections that serve an exchange, or are about to end."""
+        return len(self._pools.open) - self._pools.idle
+
+    @property
+    def pools(self) -> int:
+        """Origins (under one trust each) that have connections."""
+        return len(self._pools)
 
     async def send(self, request: UpstreamRequest, *, timeout: float | None, max_body: int) -> UpstreamResponse:
         """Send and read the whole answer.
 
-        `timeout`: seconds for everything from connecting to the last byte; None: no limit. `max_body`: bytes.
-        Raises UpstreamTimeout, UpstreamUnreachable, UpstreamProtocol; Misconfigured when the request itself cannot be
-        put on a wire (CR, LF or NUL in a header). A cancelled send closes its connection at once.
+        `timeout`: seconds for everything from connecting to the last byte; None: no limit. `max_body`: bytes, packed
+        and unpacked. Raises UpstreamTimeout, UpstreamUnreachable, UpstreamProtocol; Misconfigured when the request
+        itself cannot be put on a wire. A cancelled send closes its connection at once.
         """
-        raise NotImplementedError
+        _, reply = await self._perform(request, timeout, max_body)
+        headers = reply.headers
+        body = reply.take()
+        coding = headers.get("content-encoding")
+        if coding is not None and coding.lower() != "identity":
+            body = plain(body, coding, max_body)
+            del headers["content-encoding"]
+            headers.pop("content-length", None)
+        return UpstreamResponse(reply.status, headers, body)
 
     async def open(self, request: UpstreamRequest, *, timeout: float | None) -> UpstreamStream:
-        """Send and wait for the answer's head. `timeout`: seconds for connecting and the head. Raises as `send` does."""
-        raise NotImplementedError
+        """Send and wait for the answer's head. `timeout`: seconds for connecting and head. Raises as `send` does."""
+        connection, reply = await self._perform(request, timeout, None)
+        stream = UpstreamStream(self._loop, connection, reply)
+        coding = reply.headers.get("content-encoding")
+        if coding is not None and coding.lower() != "identity":
+            stream.close()
+            raise UpstreamProtocol(unasked(coding))
+        return stream
 
     async def aclose(self) -> None:
-        """Close every connection; waits at most two seconds for the transports to end."""
-        raise NotImplementedError
+        """Cut every connection; waits at most two seconds for the transports to end. Exchanges under way fail."""
+        await self._pools.aclose()
 
-    def gauges(self) -> Mapping[str, int]:
-        raise NotImplementedError
+    async def _perform(
+        self, request: UpstreamRequest, timeout: float | None, max_body: int | None
+    ) -> tuple[Connection, Reply]:
+        """Send, and wait for the whole answer, or for its head where `max_body` is None (a stream)."""
+        loop = self._loop
+        pool = self._pools.find(request.origin, request.trust)
+        head = self._heads.write(request, pool.authority)
+        due = None if timeout is None else loop.time() + timeout
+        connection = pool.take()
+        while True:
+            if connection is None:
+                connection = await pool.dial(None if due is None else due - loop.time())
+            reply = connection.begin(max_body, head, request.body)
+            connection.watch(due)
+            try:
+                progress = reply.error is not None or await reply.wait(loop)
+            except BaseException:  # the caller is gone; so is the connection, before anybody else runs
+                connection.drop()
+                raise
+            if not progress:
+                connection.drop()
+                assert timeout is not None
+                raise UpstreamTimeout(round(timeout * 1000))
+            error = reply.error
+            if error is None or (max_body is None and reply.head_done and isinstance(error, UpstreamAborted)):
+                return connection, reply
+            if reply.started or not connection.reused:
+                raise error
+            connection = None  # it was stale: the provider closed it before it saw a byte of ours

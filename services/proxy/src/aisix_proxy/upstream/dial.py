@@ -1,0 +1,102 @@
+"""From an origin to an established connection: resolve, connect, shake hands; each step bounded, named when it fails.
+
+Knows settings and sockets; must not know pools or requests.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from typing import TypeAlias
+
+from aiohappyeyeballs import start_connection
+
+from aisix_common.settings import Upstream
+
+from ..canonical.errors import UpstreamTimeout, UpstreamUnreachable
+from ..canonical.http import Origin
+from .connection import Connection, reason
+
+AddressInfo: TypeAlias = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
+
+ATTEMPT_DELAY = 0.25
+"""Seconds a slow address has before the next one is tried beside it (RFC 8305)."""
+
+
+class Dialer:
+    """Opens connections with the settings of `upstream`."""
+
+    def __init__(self, settings: Upstream, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._connect_timeout = settings.connect_timeout_ms / 1000
+        self._options = _socket_options(settings)
+
+    async def dial(
+        self, origin: Origin, context: ssl.SSLContext | None, make: Callable[[], Connection], left: float | None
+    ) -> Connection:
+        """A connection made by `make`. `left`: seconds of the exchange's own deadline; the connect timeout holds too.
+
+        Raises UpstreamUnreachable, naming the step, or UpstreamTimeout. A cancelled dial leaves no socket.
+        """
+        limit = self._connect_timeout or None
+        if left is not None and (limit is None or left < limit):
+            limit = left
+        try:
+            async with asyncio.timeout(limit) as scope:
+                addresses = await self._resolve(origin)
+                sock = await self._connect(origin, addresses)
+                return await self._establish(origin, sock, context, make)
+        except TimeoutError:
+            if scope.expired() and limit is not None:
+                raise UpstreamTimeout(round(limit * 1000)) from None
+            raise UpstreamUnreachable(f"connect to {peer(origin)}: connection timed out") from None
+
+    async def _resolve(self, origin: Origin) -> list[AddressInfo]:
+        try:
+            found = await self._loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError):
+            raise UpstreamUnreachable(f"resolve {origin.host}: no address found") from None
+        return [entry for entry in found if entry[0] in {socket.AF_INET, socket.AF_INET6}]  # type: ignore[misc]
+
+    async def _connect(self, origin: Origin, addresses: list[AddressInfo]) -> socket.socket:
+        try:
+            sock = await start_connection(addresses, happy_eyeballs_delay=ATTEMPT_DELAY, interleave=1, loop=self._loop)
+        except TimeoutError:
+            raise
+        except OSError as problem:
+            raise UpstreamUnreachable(f"connect to {peer(origin)}: {reason(problem)}") from None
+        for level, option, value in self._options:
+            sock.setsockopt(level, option, value)
+        return sock
+
+    async def _establish(
+        self, origin: Origin, sock: socket.socket, context: ssl.SSLContext | None, make: Callable[[], Connection]
+    ) -> Connection:
+        name = origin.host.rstrip(".") if context is not None else None
+        try:
+            _, connection = await self._loop.create_connection(make, sock=sock, ssl=context, server_hostname=name)
+        except TimeoutError:
+            raise
+        except (OSError, ssl.SSLError, ssl.CertificateError) as problem:
+            step = "connect to" if context is None else "TLS handshake with"
+            raise UpstreamUnreachable(f"{step} {peer(origin)}: {reason(problem)}") from None
+        return connection
+
+
+def peer(origin: Origin) -> str:
+    """`host:port` for messages."""
+    return f"[{origin.host}]:{origin.port}" if ":" in origin.host else f"{origin.host}:{origin.port}"
+
+
+def _socket_options(settings: Upstream) -> list[tuple[int, int, int]]:
+    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    if settings.tcp_keepalive_secs:
+        options.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
+        for name, value in (
+            ("TCP_KEEPIDLE", settings.tcp_keepalive_secs),
+            ("TCP_KEEPINTVL", settings.tcp_keepalive_interval_secs),
+            ("TCP_KEEPCNT", settings.tcp_keepalive_retries),
+        ):
+            if value and hasattr(socket, name):
+                options.append((socket.IPPROTO_TCP, getattr(socket, name), min(value, 32767)))
+    return options
