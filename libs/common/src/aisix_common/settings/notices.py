@@ -1,0 +1,57 @@
+"""What an operator should hear at start about settings that load but do not do what they seem to. Pure."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from .rules import EXAMPLE_KEYS
+from .schema import Settings
+from .values import Later, NoEffect, Section
+from .walker import join, shape
+
+
+def warnings_for(settings: Settings) -> tuple[str, ...]:
+    """One sentence for each thing worth a warning; none quotes a value."""
+    return (*_keys(settings), *_login(settings), *_limits_under_memory(settings), *_unused(settings))
+
+
+def _keys(settings: Settings) -> Iterator[str]:
+    if settings.admin_binds and any(key.reveal().strip() in EXAMPLE_KEYS for key in settings.admin.admin_keys):
+        yield (
+            "SECURITY: admin.admin_keys holds a key that is printed in the documentation; whoever reaches "
+            f"{settings.admin.addr} can change everything. Replace it, for example with: openssl rand -hex 32"
+        )
+
+
+def _login(settings: Settings) -> Iterator[str]:
+    if bool(settings.etcd.user) != bool(settings.etcd.password_env):
+        yield "etcd.user and etcd.password_env are used together only: etcd is asked without a login"
+    if not settings.upstream.tls.verify:
+        yield "upstream.tls.verify is false: provider keys are sent to whoever answers"
+
+
+def _limits_under_memory(settings: Settings) -> Iterator[str]:
+    if settings.ratelimit.backend == "memory" and settings.ratelimit.redis is not None:
+        yield "ratelimit.redis is ignored while ratelimit.backend is memory"
+
+
+def _unused(settings: Settings) -> Iterator[str]:
+    for path, mark in unused(settings):
+        if isinstance(mark, Later):
+            yield f"{path} has no effect in this version: {mark.feature} will come with a later one"
+        else:
+            yield f"{path} has no effect: {mark.reason}"
+
+
+def unused(section: Section, path: str = "", mark: Later | NoEffect | None = None) -> Iterator[tuple[str, Any]]:
+    """The settings that differ from their default although nothing uses them, with the mark that says so."""
+    for field in msgspec.structs.fields(section):
+        form = shape(field.type)
+        here = join(path, field.name)
+        value = getattr(section, field.name)
+        found = form.mark(Later) or form.mark(NoEffect) or mark
+        if form.section is not None and isinstance(value, Section) and not form.optional:
+            yield from unused(value, here, found)
+        elif found is not None and value != field.default:
+            yield here, found
