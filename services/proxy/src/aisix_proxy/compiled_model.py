@@ -83,6 +83,11 @@ class CompiledModel:
     def provider(self) -> str:
         return _given(self.entry.value.provider) or UNKNOWN
 
+    @property
+    def upstream_model(self) -> str:
+        """As it is configured, so a wildcard's star and not what a caller made of it: fit for a label."""
+        return _given(self.entry.value.model_name) or UNKNOWN
+
     def deployment(self, metrics: Any) -> DeploymentCells:  # noqa: ANN401 - ProxyMetrics, whose module needs not be known
         """The metric cells of its attempts, looked up once."""
         if self._deployment is None:
@@ -91,7 +96,7 @@ class CompiledModel:
                 metrics,
                 self.provider,
                 self.name,
-                _given(self.entry.value.model_name) or UNKNOWN,
+                self.upstream_model,
                 target.provider_key_id if target else UNKNOWN,
             )
         return self._deployment

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
+from multidict import CIMultiDictProxy
 
 from ..canonical.errors import GatewayError
 from ..canonical.request import Request
@@ -32,9 +33,18 @@ class Inbound(msgspec.Struct, frozen=True):
     method: str
     path: str
     query: str
-    headers: Mapping[str, str]
+    headers: CIMultiDictProxy[str]
     peer: str
     """The address at the other end of the connection; `""` when the transport has none."""
+    request_id: str
+    """Minted by us."""
+    caller_request_id: str | None = None
+    """The acceptable id the caller chose, if any (data-plane 12.1)."""
+
+    @property
+    def shown_request_id(self) -> str:
+        """What the caller is told: its own id where it sent one."""
+        return self.caller_request_id or self.request_id
 
 
 class Downstream(Protocol):
@@ -102,20 +112,26 @@ class Attempt:
         """What the provider answered; 0: nothing."""
         self.error: GatewayError | None = None
 
+    def answered(self, status: int) -> None:
+        self.status = status
+        self.ended = time.monotonic()
+
+    def fail(self, error: GatewayError) -> None:
+        self.error = error
+        self.ended = time.monotonic()
+
 
 class Exchange:
     """The state of one request. Stages say in their docstrings which of these fields they write."""
 
     __slots__ = (
         "answer",
-        "answer_id",
         "answer_model",
         "attempts",
         "caller_request_id",
         "client_gone",
         "client_ip",
         "compiled",
-        "delivered_events",
         "downstream",
         "endpoint",
         "error",
@@ -125,9 +141,9 @@ class Exchange:
         "inbound",
         "key",
         "model",
-        "produced_text",
         "provider_request_id",
         "read_body",
+        "relay",
         "request",
         "request_id",
         "requested_model",
@@ -154,9 +170,10 @@ class Exchange:
         self.read_body = read_body
         self.downstream = downstream
         self.started = time.monotonic()
-        self.request_id = ""
-        self.caller_request_id: str | None = None
-        self.client_ip = inbound.peer
+        self.request_id = inbound.request_id
+        """Minted by us: what usage events and the log are counted by."""
+        self.caller_request_id = inbound.caller_request_id
+        self.client_ip = services.address_rule.resolve(inbound.peer, inbound.headers)
         self.exits = Exits()
         # authenticate
         self.key: CompiledKey | None = None
@@ -168,16 +185,14 @@ class Exchange:
         # call_upstream, or a stage that answers itself
         self.attempts: list[Attempt] = []
         self.answer: Reply | Streaming | None = None
-        self.answer_id = ""
         self.answer_model = ""
         self.provider_request_id = ""
         self.finish_reasons: tuple[str, ...] = ()
         self.usage: Usage = NO_USAGE
-        self.produced_text: Callable[[], str] | None = None
-        """All text of the answer, where somebody must count because the provider sent no usage."""
+        self.relay: Relay | None = None
+        """What counts a stream's events, usage and text on their way."""
         # deliver, runner
         self.first_byte = 0.0
-        self.delivered_events = 0
         self.status = 0
         self.error: GatewayError | None = None
         self.client_gone = False

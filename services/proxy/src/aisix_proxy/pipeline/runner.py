@@ -35,7 +35,7 @@ async def run(exchange: Exchange, stages: Sequence[Stage]) -> None:
         exchange.status = CLIENT_GONE
         raise
     except Exception:
-        _log.exception("an exchange failed by a mistake of ours", extra={"request_id": exchange.request_id})
+        _log.exception("an exchange failed by a mistake of ours", request_id=exchange.request_id)
         exchange.error = InternalError()
         exchange.status = exchange.error.status
         raise exchange.error from None

@@ -1,5 +1,6 @@
 """Everything long-lived that an exchange may use, as one frozen value made by `app.py` and nowhere else (design 4.6)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from aisix_common.settings import Settings
 from ..canonical.http import UpstreamRequest, UpstreamResponse
 from ..compiled import Live
 from ..telemetry.access_log import AccessLog
+from ..telemetry.client_type import ClientTypes
 from ..telemetry.model_health import ModelHealth
 from ..telemetry.proxy_metrics import ProxyMetrics
 from ..telemetry.usage_event import UsageSink
@@ -39,4 +41,7 @@ class Services:
     access_log: AccessLog
     health: ModelHealth
     address_rule: AddressRule
+    client_types: ClientTypes
+    random: Callable[[], float]
+    """Numbers in [0, 1), for the jitter of retries."""
     usage_sinks: tuple[UsageSink, ...] = ()

@@ -48,6 +48,8 @@ class Subject(msgspec.Struct, frozen=True):
     team_id: str = UNKNOWN
     user_id: str = UNKNOWN
     user_name: str = UNKNOWN
+    client_type: str = UNKNOWN
+    """Not of the set R: for aisix_llm_tokens_by_client_total."""
 
 
 def outcome_of(status: int) -> str:
@@ -68,7 +70,7 @@ class Buckets(msgspec.Struct, frozen=True):
 class ExchangeCells:
     """The cells of one combination of labels, ready to be added to."""
 
-    __slots__ = ("_counts", "_durations", "_e2e", "_inference", "_tokens", "_tokens_consumed", "_ttft")
+    __slots__ = ("_by_client", "_counts", "_durations", "_e2e", "_inference", "_tokens", "_tokens_consumed", "_ttft")
 
     def __init__(self, owner: "ProxyMetrics", subject: Subject, status: int, *, stream: bool, inference: bool) -> None:
         values = tuple(getattr(subject, name) for name in _SUBJECT)
@@ -97,6 +99,9 @@ class ExchangeCells:
         if inference and status < 500:
             self._tokens = tuple(cell.cell(*values) for cell in (owner.tokens_in, owner.tokens_out, owner.tokens_total))
             self._tokens_consumed = owner.tokens_consumed.cell(subject.provider, subject.model)
+            self._by_client = tuple(
+                owner.tokens_by_client.cell(subject.client_type, subject.model, kind) for kind in ("input", "output")
+            )
         else:
             self._tokens = ()
 
@@ -116,6 +121,9 @@ class ExchangeCells:
             tokens_out.add(usage.completion_tokens)
             total.add(usage.total_tokens)
             self._tokens_consumed.add(usage.total_tokens)
+            client_in, client_out = self._by_client
+            client_in.add(usage.prompt_tokens)
+            client_out.add(usage.completion_tokens)
 
 
 class DeploymentCells:
@@ -220,5 +228,13 @@ class ProxyMetrics:
             ("reason", "model", "provider_key_id", "provider_key_name"),
         )
 
-    def exchange_cells(self, subject: Subject, status: int, *, stream: bool, inference: bool) -> ExchangeCells:
-        return ExchangeCells(self, subject, status, stream=stream, inference=inference)
+        self.allowed = self.auth_decisions.cell("api_key", "allowed", "none")
+        self._anonymous: dict[tuple[str, int], ExchangeCells] = {}
+
+    def anonymous(self, endpoint: str, protocol: str, status: int, *, inference: bool) -> ExchangeCells:
+        """The cells of requests that ended before their caller was known. Endpoints and statuses are few: all are kept."""
+        cells = self._anonymous.get((endpoint, status))
+        if cells is None:
+            cells = ExchangeCells(self, Subject(endpoint, protocol), status, stream=False, inference=inference)
+            self._anonymous[endpoint, status] = cells
+        return cells

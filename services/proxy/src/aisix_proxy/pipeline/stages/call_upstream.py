@@ -1,8 +1,155 @@
-"""Writes `attempts`, `answer` and what the answer says of itself. Raises UpstreamError or Misconfigured."""
+"""The way to the provider: encode, send, read; again on the same target while that may help (data-plane 6.3 to 6.5).
 
-from ..exchange import Exchange
+Once a stream's head may go to the caller nothing is retried: from then on `deliver` owns it.
+"""
+
+import asyncio
+from typing import Final
+
+from ...canonical.errors import (
+    GatewayError,
+    UpstreamError,
+    UpstreamProtocol,
+    UpstreamTimeout,
+)
+from ...canonical.http import UpstreamResponse
+from ...canonical.request import Request
+from ...canonical.target import Target
+from ...compiled_model import CompiledModel
+from ...providers.base import Adapter
+from ...upstream.client import UpstreamStream
+from ...upstream.retry import backoff, retry_policy
+from ..estimate import estimated_usage
+from ..exchange import Attempt, Exchange, Reply, Streaming
+
+MAX_ANSWER: Final = 64 * 1024 * 1024
+"""Bytes of a buffered answer; more is a provider gone wrong."""
+MAX_ERROR_BODY: Final = 64 * 1024
+_ERROR_BODY_SECONDS: Final = 5.0
+_NO_STREAM: Final = ("application/json", "text/html")
 
 
 async def call_upstream(exchange: Exchange) -> None:
-    """Writes `attempts`, `answer` and what the answer says of itself. Raises UpstreamError or Misconfigured."""
-    raise NotImplementedError
+    """Writes `attempts`, `answer` and what the answer tells of itself. Raises UpstreamError or Misconfigured."""
+    model = exchange.targets[0]
+    target, request, adapter = model.target, exchange.request, model.adapter
+    assert target is not None and request is not None and adapter is not None
+    services = exchange.services
+    policy = retry_policy(target.retries, services.settings.upstream.retries)
+    deployment = model.deployment(services.metrics)
+    retries = 0
+    while True:
+        attempt = Attempt(model, "retry" if retries else "initial")
+        exchange.attempts.append(attempt)
+        deployment.requests.add(1)
+        try:
+            if request.stream:
+                await _open(exchange, attempt, request, target, adapter)
+            else:
+                await _send(exchange, attempt, request, target, adapter)
+        except GatewayError as error:
+            attempt.fail(error)
+            deployment.failed.add(1)
+            if not isinstance(error, UpstreamError):
+                raise
+            services.health.failed(model.name)
+            if not policy.allows(error, retries):
+                raise
+            wait = backoff(retries + 1, services.random(), error.retry_after)
+        else:
+            deployment.succeeded.add(1)
+            services.health.succeeded(model.name)
+            return
+        retries += 1
+        await asyncio.sleep(wait)
+
+
+async def _send(exchange: Exchange, attempt: Attempt, request: Request, target: Target, adapter: Adapter) -> None:
+    outgoing = adapter.encode(request, target, exchange)
+    response = await exchange.services.upstream.send(outgoing, timeout=target.timeout, max_body=MAX_ANSWER)
+    attempt.answered(response.status)
+    exchange.provider_request_id = response.headers.get("x-request-id", "")
+    if not 200 <= response.status < 300:
+        raise adapter.error(_cut(response), target)
+    answer = adapter.answer(request, response)
+    usage = answer.usage
+    if usage is None:  # a vocabulary may have to be loaded for it: not on the loop
+        text = answer.text
+        usage = await asyncio.to_thread(estimated_usage, exchange, target.model_name, lambda count: count(text))
+    exchange.usage = usage
+    exchange.finish_reasons = answer.finish_reasons
+    exchange.answer_model = answer.model
+    body = exchange.endpoint.dialect.answer(request, answer, usage)
+    exchange.answer = Reply(200, call_headers(exchange, b"application/json"), body)
+
+
+async def _open(exchange: Exchange, attempt: Attempt, request: Request, target: Target, adapter: Adapter) -> None:
+    outgoing = adapter.encode(request, target, exchange)
+    stream = await exchange.services.upstream.open(outgoing, timeout=target.stream_timeout)
+    exchange.exits.push(stream.close)
+    attempt.answered(stream.status)
+    exchange.provider_request_id = stream.headers.get("x-request-id", "")
+    try:
+        await _check_head(stream, target, adapter)
+        relay = exchange.endpoint.dialect.relay(request, target)
+        exchange.relay = relay
+        first = await _first_chunk(exchange, stream, attempt.model) if attempt.model.awaits_first_chunk else b""
+    except GatewayError:
+        stream.close()
+        exchange.relay = None
+        raise
+    exchange.answer = Streaming(stream, relay, first)
+
+
+async def _check_head(stream: UpstreamStream, target: Target, adapter: Adapter) -> None:
+    """Raises what the adapter makes of an error status, and UpstreamProtocol for a 200 that is no event stream."""
+    if not 200 <= stream.status < 300:
+        raise adapter.error(UpstreamResponse(stream.status, stream.headers, await _error_body(stream)), target)
+    if stream.headers.get("content-type", "").partition(";")[0].strip().lower() in _NO_STREAM:
+        raise UpstreamProtocol("expected an event stream")
+
+
+async def _error_body(stream: UpstreamStream) -> bytes:
+    """At most 64 KiB of it, and what is there after five seconds: the status matters more than the rest."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _ERROR_BODY_SECONDS
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        while size < MAX_ERROR_BODY:
+            data = await stream.read(max(0.0, until - loop.time()))
+            if not data:
+                break
+            pieces.append(data)
+            size += len(data)
+    except UpstreamError:
+        pass  # the status was told; a body that broke off says no more
+    return b"".join(pieces)[:MAX_ERROR_BODY]
+
+
+async def _first_chunk(exchange: Exchange, stream: UpstreamStream, model: CompiledModel) -> bytes:
+    """The first bytes for the caller, so that a stream that fails at once still fails with a status of its own."""
+    relay, target = exchange.relay, model.target
+    assert relay is not None and target is not None
+    while True:
+        data = await stream.read(target.stream_timeout)
+        if data is None:
+            raise UpstreamTimeout(int((target.stream_timeout or 0) * 1000))
+        out = relay.feed(data) if data else relay.finish()
+        if relay.failed is not None:
+            raise relay.failed
+        if out or relay.ended or not data:
+            return out
+
+
+def _cut(response: UpstreamResponse) -> UpstreamResponse:
+    if len(response.body) <= MAX_ERROR_BODY:
+        return response
+    return UpstreamResponse(response.status, response.headers, response.body[:MAX_ERROR_BODY])
+
+
+def call_headers(exchange: Exchange, content_type: bytes) -> bytes:
+    """The head lines of an answered call (data-plane 6.8)."""
+    return b"Content-Type: %b\r\nx-aisix-call-id: %b\r\n" % (content_type, exchange.inbound.shown_request_id.encode())
+
+

@@ -1,8 +1,9 @@
-"""Register the settlement: usage, usage events, metrics and the access log line, once, at the end."""
+"""First in, last out: whatever becomes of the exchange, it is counted, logged and billed exactly once."""
 
 from ..exchange import Exchange
+from ..settlement import settle
 
 
 async def open_account(exchange: Exchange) -> None:
-    """Register the settlement: usage, usage events, metrics and the access log line, once, at the end."""
-    raise NotImplementedError
+    """Reads everything, when all else has been settled; writes `usage`."""
+    exchange.exits.push(lambda: settle(exchange))
