@@ -1,11 +1,16 @@
 """Server-sent events: the standard's cases as a list, any cut of any bytes, bounds, frame ends, and back again."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aisix_proxy.canonical.errors import UpstreamProtocol
 from aisix_proxy.wire.sse import SseDecoder, SseEvent, complete, encode
+
+ODD = b"a\x0b\x0c\x1c\xc2\x85\xe2\x80\xa8b"
+"""What Python takes for line ends in text, and the standard does not."""
 
 CASES = {
     "one line": (b"data: a\n\n", [SseEvent(b"a")]),
@@ -28,7 +33,7 @@ CASES = {
     "names are exact": (b"Data: a\ndata : a\n\ndata: b\n\n", [SseEvent(b"b")]),
     "multi-byte text": ("data: 日本\n\n".encode(), [SseEvent("日本".encode())]),
     "bytes that are no text": (b"event: \xff\ndata: \xff\xfe\n\n", [SseEvent(b"\xff\xfe", "\ufffd")]),
-    "no line ends but these": (b"data: a\x0b\x0c\x1c\xc2\x85\xe2\x80\xa8b\n\n", [SseEvent(b"a\x0b\x0c\x1c\xc2\x85\xe2\x80\xa8b")]),
+    "no line ends but these": (b"data: " + ODD + b"\n\n", [SseEvent(ODD)]),
     "the last blank line forgotten": (b"data: a\n\ndata: [DONE]\n", [SseEvent(b"a"), SseEvent(b"[DONE]")]),
     "the last line cut": (b"data: a\n\ndata: [DONE]", [SseEvent(b"a"), SseEvent(b"[DONE]")]),
     "nothing": (b"", []),
@@ -53,8 +58,8 @@ def test_a_case_whole_bytewise_and_cut_anywhere(case: str) -> None:
         assert decode(data[:at], b"", data[at:]) == events, at
 
 
-LIKELY = st.sampled_from([b"data: ", b"data", b":", b" ", b"\n", b"\r", b"\r\n", b"event: ", b"id: ", b"retry: 1", b"\0",
-                          b"x", b"\xef\xbb\xbf", b"\xff", b"\n\n", b"\r\n\r\n"])  # fmt: skip
+WORDS = [b"data: ", b"data", b":", b" ", b"event: ", b"id: ", b"retry: 1", b"\0", b"x", b"\xef\xbb\xbf", b"\xff"]
+LIKELY = st.sampled_from([*WORDS, b"\n", b"\r", b"\r\n", b"\n\n", b"\r\n\r\n"])
 
 
 @given(st.lists(LIKELY | st.binary(max_size=5), max_size=40), st.data())
@@ -69,10 +74,8 @@ def test_any_cut_of_any_bytes_gives_the_same_events(parts: list[bytes], data: st
 
 @given(st.lists(LIKELY | st.binary(max_size=5), max_size=40), st.integers(1, 30))
 def test_nothing_is_raised_but_the_protocol_error(parts: list[bytes], max_event: int) -> None:
-    try:
+    with suppress(UpstreamProtocol):
         decode(*parts, max_event=max_event)
-    except UpstreamProtocol as error:
-        assert str(max_event) in error.message
 
 
 @pytest.mark.parametrize("line_end", [b"", b"\n"])
@@ -119,7 +122,7 @@ def test_a_frame_end_leaves_nothing_half_read(parts: list[bytes]) -> None:
     decoder = SseDecoder()
     before = decoder.feed(stream[:end])
     assert decoder.finish() == []
-    assert before + SseDecoder().feed(stream[end:])[0:0] == SseDecoder().feed(stream)[: len(before)]
+    assert before == SseDecoder().feed(stream)[: len(before)]
 
 
 @given(st.binary(max_size=60), st.text("abc: ", max_size=5))

@@ -140,6 +140,7 @@ class UpstreamClient:
         connection = pool.take()
         while True:
             if connection is None:
+                pool = self._pools.find(request.origin, request.trust)
                 connection = await pool.dial(None if due is None else due - loop.time())
             reply = connection.begin(max_body, head, request.body)
             connection.watch(due)

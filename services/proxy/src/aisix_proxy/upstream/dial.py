@@ -52,10 +52,14 @@ class Dialer:
             raise UpstreamUnreachable(f"connect to {peer(origin)}: connection timed out") from None
 
     async def _resolve(self, origin: Origin) -> list[AddressInfo]:
-        try:
-            found = await self._loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        host, port = origin.host, origin.port
+        try:  # an address literal needs no thread
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         except (socket.gaierror, UnicodeError):
-            raise UpstreamUnreachable(f"resolve {origin.host}: no address found") from None
+            try:
+                found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            except (socket.gaierror, UnicodeError):
+                raise UpstreamUnreachable(f"resolve {host}: no address found") from None
         return [entry for entry in found if entry[0] in {socket.AF_INET, socket.AF_INET6}]  # type: ignore[misc]
 
     async def _connect(self, origin: Origin, addresses: list[AddressInfo]) -> socket.socket:

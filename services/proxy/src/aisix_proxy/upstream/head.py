@@ -35,7 +35,7 @@ class HeadWriter:
             lines.append(f"{name}: {value}\r\n")
         if request.body or request.method not in {"GET", "DELETE"}:
             lines.append(f"Content-Length: {len(request.body)}\r\n")
-        ends = len(lines) + 1
+        ends = len(lines) + 2  # the first line brings Host along; the blank line
         lines.append("\r\n")
         text = "".join(lines)
         if text.count("\r\n") != ends or text.count("\n") != ends or text.count("\r") != ends or "\0" in text:

@@ -53,6 +53,8 @@ class Pool:
 
     async def dial(self, left: float | None) -> Connection:
         """A new connection. `left`: seconds. Raises as `Dialer.dial` does."""
+        if not self.members:
+            self._pools.enlist(self)
         self.members += 1
         try:
             return await self._pools.dial(self, left)
@@ -99,12 +101,16 @@ class Pools:
         self.idle = 0
 
     def find(self, origin: Origin, trust: TlsTrust | None) -> Pool:
-        """The pool for `origin` under `trust`."""
+        """The pool for `origin` under `trust`; dial or take before the loop runs on, it may be new and forgotten."""
         key = (origin, trust)
         pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[key] = Pool(self, key)
+            pool = Pool(self, key)
         return pool
+
+    def enlist(self, pool: Pool) -> None:
+        """`pool` is about to have its first connection."""
+        self._pools[pool.key] = pool
 
     def __len__(self) -> int:
         return len(self._pools)

@@ -1,7 +1,7 @@
 """Server-sent events: bytes to events and back, after the rules of the WHATWG's HTML standard (9.2.6).
 
-Stands at the bottom of the proxy: adapters read streams of providers with it, dialects write streams for callers with it,
-and the relay uses `complete` to pass whole frames through unread. Must not know what the data means.
+Stands at the bottom of the proxy: adapters read providers' streams with it, dialects write streams to callers, and the
+relay uses `complete` to pass whole frames through unread. Must not know what the data means.
 """
 
 from typing import Final
