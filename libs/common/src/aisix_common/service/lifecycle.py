@@ -1,0 +1,62 @@
+"""What a service knows of its own life: ready, busy, draining, over. Plain values, touched from the loop only."""
+
+import asyncio
+from collections.abc import Callable
+
+from ..logs import LogWriter
+
+
+class Lifecycle:
+    """One per process. Request handlers `enter` and `leave`, probes read, `run_service` drives."""
+
+    def __init__(self, log_writer: LogWriter | None = None) -> None:
+        self.log_writer = log_writer
+        """Where access-log lines go (`record`); None outside `run_service`."""
+        self.draining = False
+        """True from the first SIGINT or SIGTERM on: probes fail, answers carry `Connection: close`."""
+        self.applied = False
+        """True once any configuration was applied, also from the disk cache; never false again."""
+        self.in_flight = 0
+        """Requests whose answer is not out to its last byte; the drain waits for 0."""
+        self.exit_code = 0
+        """What the process will end with."""
+        self._stopping = asyncio.Event()
+        self._on_drain: list[Callable[[], None]] = []
+
+    def enter(self) -> None:
+        """A request was read: count it until `leave`."""
+        self.in_flight += 1
+
+    def leave(self) -> None:
+        """The last byte of its answer was written, or its client is gone."""
+        self.in_flight -= 1
+
+    def stop(self, exit_code: int = 0) -> None:
+        """Ask the service to drain and end. The first call decides the exit code; later ones change nothing."""
+        if not self._stopping.is_set():
+            self.exit_code = exit_code
+            self._stopping.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
+
+    async def stopped(self) -> None:
+        """Wait until `stop` is called."""
+        await self._stopping.wait()
+
+    def on_drain(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called when the drain begins; at once when it has begun."""
+        if self.draining:
+            callback()
+        else:
+            self._on_drain.append(callback)
+
+    def begin_drain(self) -> None:
+        """Turn the probes to 503 and tell whoever asked for it; idempotent."""
+        if self.draining:
+            return
+        self.draining = True
+        for callback in self._on_drain:
+            callback()
