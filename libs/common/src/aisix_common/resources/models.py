@@ -218,11 +218,8 @@ def rules(value: Model, strict: bool) -> Sequence[Flaw]:
     """Exactly one shape, with nothing of the others; when written, no knob that would do nothing."""
     shapes = _given(value, VIRTUAL)
     if not shapes:
-        return [
-            Flaw((), f'"{name}" is a required property of a direct model')
-            for name in DIRECT
-            if name not in _given(value, DIRECT)
-        ]
+        missing = [name for name in DIRECT if getattr(value, name) is UNSET]
+        return [Flaw((), f'"{name}" is a required property of a direct model') for name in missing]
     if len(shapes) > 1:
         return [Flaw((), f"only one of {', '.join(f'`{name}`' for name in shapes)} may be given")]
     shape = shapes[0]

@@ -4,8 +4,7 @@ A row written by a newer or foreign writer must not become an outage, so unknown
 that cannot be meant is rejected with the first flaw. Never raises.
 """
 
-import re
-from dataclasses import dataclass
+from collections.abc import Set
 from typing import Any, Final, Generic, Literal, TypeAlias
 
 import msgspec
@@ -23,20 +22,20 @@ TRUNCATED: Final = "...truncated"
 
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
 """All that decoding foreign bytes can raise: broken JSON, broken UTF-8 and absurd numbers, absurd depth."""
-_WIDE: Final = re.compile(rb"\d{19}")
-"""Only numbers this long can be wider than 64 bits, which is beyond msgspec's bounds."""
+_ZEROS: Final = bytes.maketrans(b"123456789", b"0" * 9)
+_LONG: Final = b"0" * 19
+"""Only numbers this long can be wider than 64 bits, which is beyond msgspec's bounds (and translating is four times
+faster than looking with a regular expression)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded(Generic[Resource]):
+class Loaded(msgspec.Struct, Generic[Resource], frozen=True, gc=False):
     """A row that is served. `unknown`: sorted paths of fields nobody knows, and `inapplicable:<field>`."""
 
     value: Resource
     unknown: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(msgspec.Struct, frozen=True):
     """A row that is not. `message` holds no value of the row."""
 
     failure: Failure
@@ -49,9 +48,9 @@ def read(kind: Kind[Resource], raw: bytes) -> Loaded[Resource] | Rejected:
         value = kind.decoder.decode(raw)
     except _UNREADABLE:
         return _read_slowly(kind, raw)
-    if _WIDE.search(raw) or (not kind.nulls and b"null" in raw):
+    if _LONG in raw.translate(_ZEROS) or (not kind.nulls and b"null" in raw):
         return _read_slowly(kind, raw)
-    return _judged(kind, value, set())
+    return _judged(kind, value)
 
 
 def _read_slowly(kind: Kind[Resource], raw: bytes) -> Loaded[Resource] | Rejected:
@@ -72,13 +71,14 @@ def _read_slowly(kind: Kind[Resource], raw: bytes) -> Loaded[Resource] | Rejecte
     return _judged(kind, value, findings.unknown - kind.tombstones)
 
 
-def _judged(kind: Kind[Resource], value: Resource, unknown: set[str]) -> Loaded[Resource] | Rejected:
+def _judged(kind: Kind[Resource], value: Resource, unknown: Set[str] = frozenset()) -> Loaded[Resource] | Rejected:
     flaws = kind.rules(value, False)
     if flaws:
         return _rejected(kind, flaws[0])
     value, inapplicable = kind.settle(value)
-    unknown.update(f"inapplicable:{name}" for name in inapplicable)
-    paths = tuple(sorted(unknown)) if unknown else ()
+    if not unknown and not inapplicable:
+        return Loaded(value)
+    paths = tuple(sorted(unknown | {f"inapplicable:{name}" for name in inapplicable}))
     return Loaded(value, paths if len(paths) <= MOST_UNKNOWN else (*paths[:MOST_UNKNOWN], TRUNCATED))
 
 

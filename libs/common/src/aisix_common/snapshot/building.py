@@ -1,12 +1,13 @@
 """Listings and changes in, snapshots out. Pure: time comes in as an argument, nothing is read or written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from aisix_common.store.types import Changes, KeyValue, Listing
 
 from .draft import Draft
+from .sharded import Editor
 from .tables import RejectedRow, Snapshot, empty
 
 
@@ -47,16 +48,12 @@ def restore(listing: Listing, pins: Sequence[Pin], prefix: str, now: datetime) -
     A pin that this build cannot read is dropped.
     """
     good = build(Listing(tuple(pin.row for pin in pins), listing.revision), empty(prefix), now)
-    since = {pin.row.key: pin.since for pin in pins}
-    return build(listing, replace(good, rejected=_placeholders(good.rejected, since, good, now)), now)
+    since = Editor[RejectedRow]()
+    for pin in pins:
+        since.put(pin.row.key, _rejected_since(pin.since))
+    return build(listing, replace(good, rejected=since.done(), apply_seq=0), now)
 
 
-def _placeholders(
-    rejected: Mapping[str, RejectedRow], since: Mapping[str, datetime], good: Snapshot, now: datetime
-) -> dict[str, RejectedRow]:
-    """Rejections that only carry since when their rows are stale; the real ones take it over."""
-    return {
-        key: RejectedRow("", "", "schema_failed", "", moment, now, moment, 0, 0, b"")
-        for key, moment in since.items()
-        if key not in rejected
-    }
+def _rejected_since(moment: datetime) -> RejectedRow:
+    """Only says since when a row is stale: the real rejection, read from the row itself, takes that over."""
+    return RejectedRow("", "", "schema_failed", "", moment, moment, moment, 0, 0, b"")

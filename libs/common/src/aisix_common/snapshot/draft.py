@@ -1,12 +1,11 @@
 """A snapshot in the making: the one mutable thing here, never seen outside of `build`, `apply` and `restore`.
 
-Maps are shared with the snapshot it follows until the first write to each (copying one of 50,000 rows takes under a
-millisecond; the others are never copied).
+What does not change is shared with the snapshot it follows (see `sharded`).
 """
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -14,37 +13,12 @@ from aisix_common.resources import BY_NAME, UNSERVED, Kind, Loaded, Rejected, re
 from aisix_common.store.types import KeyValue
 
 from .hashes import canonical
+from .sharded import Editor
 from .tables import Entry, RejectedRow, Snapshot, Table, Unserved, empty
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 
 _BAD_KEY = Rejected("bad_key", "the key is not <prefix>/<kind>/<id>: delete it, or move it out of the prefix")
 _UNKNOWN_KIND = Rejected("unknown_kind", "no kind of resource has this name: check the key's spelling and the prefix")
 _NON_JSON = Rejected("non_json", "value is not valid JSON in UTF-8")
-
-
-class _Map(Generic[Key, Value]):
-    """A dict that is copied before its first change."""
-
-    __slots__ = ("own", "seen")
-
-    def __init__(self, seen: Mapping[Key, Value]) -> None:
-        self.seen = seen
-        self.own: dict[Key, Value] | None = None
-
-    def __setitem__(self, key: Key, value: Value) -> None:
-        self._writable()[key] = value
-
-    def drop(self, key: Key) -> None:
-        """Without `key`, whether it was there or not."""
-        if key in self.seen:
-            del self._writable()[key]
-
-    def _writable(self) -> dict[Key, Value]:
-        if self.own is None:
-            self.seen = self.own = dict(self.seen)
-        return self.own
 
 
 class _TableDraft:
@@ -53,27 +27,27 @@ class _TableDraft:
     def __init__(self, kind: Kind[Any], table: Table[Any]) -> None:
         self.kind = kind
         self.table = table
-        self.by_id = _Map(table.by_id)
-        self.by_name = _Map(table.by_name)
-        self.contested = _Map(table.contested)
-        self.unknown = _Map(table.unknown)
+        self.by_id = Editor(table.by_id)
+        self.by_name = Editor(table.by_name)
+        self.contested = Editor(table.contested)
+        self.unknown = Editor(table.unknown)
         self.touched: set[str] = set()
 
     def put(self, entry: Entry[Any], unknown: tuple[str, ...]) -> None:
         name = self.kind.name_of(entry.value)
-        old = self.by_id.seen.get(entry.id)
+        old = self.by_id.get(entry.id)
         if old is not None and (old_name := self.kind.name_of(old.value)) != name:
             self._release(old_name, entry.id)
-        self.by_id[entry.id] = entry
+        self.by_id.put(entry.id, entry)
         self._claim(name, entry)
         if unknown:
-            self.unknown[entry.id] = unknown
+            self.unknown.put(entry.id, unknown)
         else:
             self.unknown.drop(entry.id)
         self.touched.add(entry.id)
 
     def remove(self, row_id: str) -> None:
-        old = self.by_id.seen.get(row_id)
+        old = self.by_id.get(row_id)
         if old is None:
             return
         self.by_id.drop(row_id)
@@ -85,18 +59,18 @@ class _TableDraft:
         """The table, the same object as before when nothing changed."""
         if not self.touched:
             return self.table
-        return Table(self.by_id.seen, self.by_name.seen, self.contested.seen, self.unknown.seen)
+        return Table(self.by_id.done(), self.by_name.done(), self.contested.done(), self.unknown.done())
 
     def _claim(self, name: str, entry: Entry[Any]) -> None:
-        holder = self.by_name.seen.get(name)
-        rivals = self.contested.seen.get(name)
+        holder = self.by_name.get(name)
+        rivals = self.contested.get(name)
         if rivals is not None or (holder is not None and holder.id != entry.id):
             self._decide(name, (rivals or frozenset({holder.id} if holder else ())) | {entry.id})
         else:
-            self.by_name[name] = entry
+            self.by_name.put(name, entry)
 
     def _release(self, name: str, row_id: str) -> None:
-        rivals = self.contested.seen.get(name)
+        rivals = self.contested.get(name)
         if rivals is None:
             self.by_name.drop(name)
         else:
@@ -104,11 +78,12 @@ class _TableDraft:
 
     def _decide(self, name: str, rivals: frozenset[str]) -> None:
         """The row created first has the name; where that is equal (one transaction), the lower id."""
-        winner = min((self.by_id.seen[each] for each in rivals), key=lambda entry: (entry.create_revision, entry.id))
-        self.by_name[name] = winner
+        entries = [entry for each in rivals if (entry := self.by_id.get(each)) is not None]
+        winner = min(entries, key=lambda entry: (entry.create_revision, entry.id))
+        self.by_name.put(name, winner)
         self.touched.add(winner.id)
         if len(rivals) > 1:
-            self.contested[name] = rivals
+            self.contested.put(name, rivals)
         else:
             self.contested.drop(name)
 
@@ -123,8 +98,8 @@ class Draft:
         self.now = now
         self.prefix = previous.prefix + "/"
         self.tables = {name: _TableDraft(BY_NAME[name], table) for name, table in start.tables.items()}
-        self.rejected = _Map(start.rejected)
-        self.unserved = {name: _Map(rows) for name, rows in start.unserved.items()}
+        self.rejected = Editor(start.rejected)
+        self.unserved = {name: Editor(rows) for name, rows in start.unserved.items()}
         self.content_changed = False
 
     @classmethod
@@ -143,8 +118,8 @@ class Draft:
         if not kind_name:
             return self._reject(row, "", "", _BAD_KEY)
         if kind_name in UNSERVED:
-            unserved = self.unserved.setdefault(kind_name, _Map({}))
-            unserved[row_id] = Unserved(row.mod_revision, row.create_revision, row.value)
+            unserved = self.unserved.setdefault(kind_name, Editor())
+            unserved.put(row_id, Unserved(row.mod_revision, row.create_revision, row.value))
             return None
         draft = self.tables.get(kind_name)
         if draft is None:
@@ -156,7 +131,7 @@ class Draft:
         self.rejected.drop(key)
         kind_name, row_id = self._parsed(key)
         if (draft := self.tables.get(kind_name)) is not None:
-            if row_id in draft.by_id.seen:
+            if row_id in draft.by_id:
                 self.content_changed = True
                 draft.remove(row_id)
         elif (rows := self.unserved.get(kind_name)) is not None:
@@ -172,8 +147,8 @@ class Draft:
             prefix=previous.prefix,
             revision=revision,
             tables=tables,
-            rejected=self.rejected.seen,
-            unserved={name: rows.seen for name, rows in self.unserved.items() if rows.seen},
+            rejected=self.rejected.done(),
+            unserved={name: rows.done() for name, rows in self.unserved.items() if len(rows)},
             apply_seq=previous.apply_seq + changed,
             applied_at=self.now if changed else previous.applied_at,
             touched=touched,
@@ -187,7 +162,7 @@ class Draft:
         return (kind_name, row_id) if kind_name and row_id else ("", "")
 
     def _put(self, draft: _TableDraft, row: KeyValue, row_id: str) -> None:
-        good = self.previous.tables[draft.kind.name].by_id.get(row_id) if self.fresh else draft.by_id.seen.get(row_id)
+        good = self.previous.tables[draft.kind.name].by_id.get(row_id) if self.fresh else draft.by_id.get(row_id)
         if good is not None and good.revision == row.mod_revision and good.raw == row.value:
             return self._keep(draft, good)
         outcome = read(draft.kind, row.value)
@@ -211,10 +186,9 @@ class Draft:
             draft.put(good, self.previous.tables[draft.kind.name].unknown.get(good.id, ()))
 
     def _reject(self, row: KeyValue, kind_name: str, row_id: str, why: Rejected, *, stale: bool = False) -> None:
-        before = self.previous.rejected.get(row.key) if self.fresh else self.rejected.seen.get(row.key)
+        before = self.previous.rejected.get(row.key) if self.fresh else self.rejected.get(row.key)
         stale_since = (before and before.stale_since) or self.now if stale else None
-        self.rejected.drop(row.key)  # so that the map stays in the order of rejection
-        self.rejected[row.key] = RejectedRow(
+        rejected = RejectedRow(
             kind=kind_name,
             id=row_id,
             failure=why.failure,
@@ -226,6 +200,7 @@ class Draft:
             create_revision=row.create_revision,
             raw=row.value,
         )
+        self.rejected.put(row.key, rejected)
 
     def _touched(self) -> dict[str, frozenset[str]]:
         return {name: frozenset(draft.touched) for name, draft in self.tables.items() if draft.touched}

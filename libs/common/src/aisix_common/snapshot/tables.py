@@ -10,6 +10,8 @@ import msgspec
 from aisix_common.resources import BY_NAME, KINDS
 from aisix_common.resources.reading import Failure
 
+from .sharded import NOTHING, Sharded
+
 Resource = TypeVar("Resource", bound=msgspec.Struct)
 
 Touched = Mapping[str, frozenset[str]]
@@ -35,12 +37,12 @@ class Entry(msgspec.Struct, Generic[Resource], frozen=True, gc=False):
 class Table(Generic[Resource]):
     """All served rows of one kind. The same object in two snapshots means: nothing of this kind changed."""
 
-    by_id: Mapping[str, Entry[Resource]]
-    by_name: Mapping[str, Entry[Resource]]
+    by_id: Sharded[Entry[Resource]]
+    by_name: Sharded[Entry[Resource]]
     """Of rows with one name, the one created first (by id where that is equal)."""
-    contested: Mapping[str, frozenset[str]]
+    contested: Sharded[frozenset[str]]
     """Name -> ids of the rows that share it, winner included. Names of api_keys are hashes: not to be shown."""
-    unknown: Mapping[str, tuple[str, ...]]
+    unknown: Sharded[tuple[str, ...]]
     """Id -> what its row carries that nobody knows (partially compatible rows only)."""
 
     def shadowed(self) -> Iterator[tuple[str, str]]:
@@ -91,9 +93,9 @@ class Snapshot:
     """The revision of the last listing or change it holds; 0: nothing yet."""
     tables: Mapping[str, Table[Any]]
     """By kind; every served kind has one."""
-    rejected: Mapping[str, RejectedRow]
-    """By etcd key, oldest rejection first."""
-    unserved: Mapping[str, Mapping[str, Unserved]]
+    rejected: Sharded[RejectedRow]
+    """By etcd key."""
+    unserved: Mapping[str, Sharded[Unserved]]
     """Kind -> id -> row, for kinds that have no effect yet; only kinds that have rows."""
     apply_seq: int
     """Grows by one whenever what is served changes in content, not in spelling; 1 at the first."""
@@ -117,5 +119,5 @@ _KIND_NAMES: Final[Mapping[type, str]] = {kind.struct: kind.name for kind in KIN
 
 def empty(prefix: str) -> Snapshot:
     """What is known before anything was read."""
-    tables: dict[str, Table[Any]] = {name: Table({}, {}, {}, {}) for name in BY_NAME}
-    return Snapshot(prefix.rstrip("/"), 0, tables, {}, {}, 0, None, None)
+    tables: dict[str, Table[Any]] = {name: Table(NOTHING, NOTHING, NOTHING, NOTHING) for name in BY_NAME}
+    return Snapshot(prefix.rstrip("/"), 0, tables, NOTHING, {}, 0, None, None)
