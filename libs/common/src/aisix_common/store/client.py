@@ -33,7 +33,7 @@ class _Message(Protocol):
 
 _Reply = TypeVar("_Reply")
 _Once: TypeAlias = Callable[[Link, grpc.aio.Metadata, float, bool], Awaitable[_Reply]]
-"""One try of a call: on which member, with which metadata, for how many seconds, and whether to wait for a connection."""
+"""One try of a call: on which member, with which metadata, for how many seconds, whether to wait for a connection."""
 
 
 @dataclass(frozen=True, slots=True)

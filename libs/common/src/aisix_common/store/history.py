@@ -15,8 +15,8 @@ _REQUESTED_PROGRESS: Final = -1
 """The watch id of an answer to a progress request: it speaks for the stream, not for one watch."""
 
 
-class HistoryBroken(Exception):  # noqa: N818 - it is news, not a mistake; never leaves this folder
-    """What we know does not continue into what etcd says now: everything must be listed again."""
+class HistoryBroken(Exception):
+    """What we know does not continue into what etcd says now: list all again. News; never leaves this folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,9 @@ class History:
         return Alive(self.revision)
 
     def _events(self, response: pb.WatchResponse) -> Changes | None:
-        for event in response.events:
-            if event.kv.mod_revision <= self.revision:
-                raise HistoryBroken(f"etcd wrote revision {event.kv.mod_revision} again, we have {self.revision}")
+        first = response.events[0].kv.mod_revision
+        if first <= self.revision:
+            raise HistoryBroken(f"etcd wrote revision {first} again, we have {self.revision}")
         self._pieces.extend(map(change, response.events))
         last = response.events[-1].kv
         if response.fragment:
