@@ -37,9 +37,12 @@ class Override:
 
 def locate(path: Path) -> Path:
     """`path` itself, or with the first known extension that exists when it has none and is not there."""
-    if path.suffix or path.exists():
+    try:
+        if path.suffix or path.exists():
+            return path
+        return next((found for suffix in _SUFFIXES if (found := path.with_suffix(suffix)).is_file()), path)
+    except (OSError, ValueError):  # too long, a NUL in it: reading it will say so
         return path
-    return next((found for suffix in _SUFFIXES if (found := path.with_suffix(suffix)).is_file()), path)
 
 
 def read_document(path: Path) -> Any:
@@ -51,7 +54,7 @@ def read_document(path: Path) -> Any:
             data = file.read(_MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         detail = error.strerror if isinstance(error, OSError) and error.strerror else "not a file name"
-        raise _broken(f"cannot be read: {detail}", path) from None
+        raise _broken(f"cannot be read: {detail}; give an existing file with --config", path) from None
     if len(data) > _MOST_BYTES:
         raise _broken(f"is longer than {_MOST_BYTES // 1024 // 1024} MiB", path)
     try:

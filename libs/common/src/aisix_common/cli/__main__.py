@@ -1,0 +1,73 @@
+"""`aisix --config FILE`: check the configuration once, then run the services it asks for until they end.
+
+Exit codes: 0 after a clean stop, 1 when the configuration or a start fails, 2 for a wrong command line, else the exit
+code of the service that ended early.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from aisix_common.errors import ConfigurationError
+from aisix_common.processes import Command, hold_lifeline
+from aisix_common.settings import load, refuse_unbuilt
+from aisix_common.settings.loader import SUPERVISED, report
+from aisix_common.settings.sources import locate
+from aisix_common.version import VERSION
+
+from .notes import Notes, notes_for
+from .services import SERVICES, Service
+from .supervisor import Start, supervise
+
+
+def main(arguments: Sequence[str] | None = None, services: Sequence[Service] = SERVICES) -> int:
+    """Run the command and give its exit code. `arguments` without the program's name; default: those of the process."""
+    hold_lifeline(os.environ)
+    environ = dict(os.environ)
+    try:
+        path = locate(_config_path(arguments, environ))
+        loaded = load(path, environ)
+        refuse_unbuilt(loaded.settings)
+    except ConfigurationError as error:
+        Notes().fail(report(error))
+        return 1
+    notes = notes_for(loaded.settings.observability)
+    for warning in loaded.warnings:
+        notes.say("warn", warning)
+    wanted = [service for service in services if service.wanted(loaded.settings)]
+    notes.say("info", f"version {VERSION} starts {', '.join(service.name for service in wanted)} with {path}")
+    return supervise([_start(service, path, environ) for service in wanted], notes)
+
+
+def _config_path(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Path:
+    parser = argparse.ArgumentParser(
+        prog="aisix",
+        description="Run the AISIX AI gateway: the proxy and the admin API, until SIGINT or SIGTERM.",
+        epilog="Every setting can be overridden by an environment variable: AISIX_PROXY__ADDR sets proxy.addr.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        help="configuration (.yaml, .yml, .json or .toml); default: the environment variable AISIX_CONFIG",
+    )
+    parser.add_argument("--version", action="version", version=f"aisix {VERSION}")
+    given: str = parser.parse_args(arguments).config or environ.get("AISIX_CONFIG", "")
+    if not given:
+        parser.error("the following argument is required: -c/--config FILE (or set AISIX_CONFIG)")
+    return Path(given)
+
+
+def _start(service: Service, path: Path, environ: Mapping[str, str]) -> Start:
+    """What to run for `service`. Names of settings are case-insensitive, so every spelling of an override goes."""
+    kept = {name: text for name, text in environ.items() if name.upper() not in service.environ}
+    return Start(
+        Command(service.name, service.module, ("--config", str(path))), {**kept, **service.environ, SUPERVISED: "1"}
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

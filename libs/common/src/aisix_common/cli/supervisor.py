@@ -1,0 +1,148 @@
+"""Runs the services as child processes and ends with them: one queue of events, one loop over it.
+
+    started --first SIGINT/SIGTERM--> stopping: SIGTERM to every child, wait for all, however long they drain
+    started --a child ends---------> failing: the others go too; exit code and message are the child's
+    either  --SIGHUP---------------> noted and ignored: there is no file to read again
+
+The children hold a lifeline (`processes`), so they also go when this process is killed. Knows no settings.
+"""
+
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Final
+
+from aisix_common.processes import Child, Command
+
+from .notes import Notes
+
+_STARTING: Final = 10.0
+"""Seconds in which the early end of one child means that the gateway did not come up: nobody is drained for then."""
+
+_ASKED: Final = frozenset({0, 128 + signal.SIGTERM})
+"""Exit codes of a child that ended because it was asked to; the second if it had not even finished its start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One process to run."""
+
+    command: Command
+    environ: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    child: Child
+    code: int
+
+
+_Event = signal.Signals | _Ended
+
+
+def supervise(starts: Sequence[Start], notes: Notes, clock: Callable[[], float] = time.monotonic) -> int:
+    """Run `starts` until they end and give the exit code of the whole. Only for the main thread."""
+    events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+    children: list[Child] = []
+    with _signals_as_events(events):
+        try:
+            for start in starts:
+                children.append(_launch(start, events))  # noqa: PERF401 - those before a failing one must be known
+            return _Watch(children, events, notes, clock).follow()
+        except OSError as error:
+            notes.fail(f"{starts[len(children)].command.name} cannot be started: {error.strerror}")
+            return 1
+        finally:
+            for child in children:
+                child.cut()
+
+
+def _launch(start: Start, events: "queue.SimpleQueue[_Event]") -> Child:
+    child = Child(start.command, start.environ)
+    # A blocking wait in a thread: portable, immediate, and free while nothing happens.
+    waiter = threading.Thread(target=lambda: events.put(_Ended(child, child.wait())), name=child.name, daemon=True)
+    waiter.start()
+    return child
+
+
+@contextmanager
+def _signals_as_events(events: "queue.SimpleQueue[_Event]") -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP become events; what they did before is restored at the end."""
+
+    def note(number: int, frame: FrameType | None) -> None:
+        events.put(signal.Signals(number))  # SimpleQueue.put is reentrant, made for this
+
+    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in caught}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Watch:
+    """The loop and its state."""
+
+    def __init__(
+        self,
+        children: Sequence[Child],
+        events: "queue.SimpleQueue[_Event]",
+        notes: Notes,
+        clock: Callable[[], float],
+    ) -> None:
+        self._running = list(children)
+        self._events = events
+        self._notes = notes
+        self._clock = clock
+        self._begin = clock()
+        self._stopping = False
+        self._culprit: _Ended | None = None
+
+    def follow(self) -> int:
+        """Handle events until no child is left; the exit code."""
+        while self._running:
+            event = self._events.get()
+            if isinstance(event, _Ended):
+                self._ended(event)
+            else:
+                self._signalled(event)
+        if self._culprit is None:
+            return 0
+        name, code = self._culprit.child.name, self._culprit.code
+        self._notes.fail(f"{name} ended with exit code {code}; its own last lines say why")
+        return code or 1
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if number == signal.SIGHUP:
+            self._notes.say("warn", "SIGHUP is ignored: resources come from etcd and settings are read at start only")
+        elif not self._stopping:
+            self._notes.say("info", f"{number.name}: stopping")
+            self._stop_all()
+
+    def _ended(self, ended: _Ended) -> None:
+        self._running.remove(ended.child)
+        if self._stopping:
+            if self._culprit is None and ended.code not in _ASKED:
+                self._culprit = ended
+            return
+        self._culprit = ended
+        if self._clock() - self._begin < _STARTING:
+            # What the child said must stay the last thing seen, so the others get no time for last words.
+            self._stopping = True
+            for child in self._running:
+                child.cut()
+        else:
+            self._notes.say("error", f"{ended.child.name} ended with exit code {ended.code}: stopping the rest")
+            self._stop_all()
+
+    def _stop_all(self) -> None:
+        self._stopping = True
+        for child in self._running:
+            # Also for SIGINT: a child that is still importing would answer that with a traceback.
+            child.send(signal.SIGTERM)
