@@ -4,6 +4,7 @@
       CallerError
         Unauthenticated       401
         Unknown               404   no such resource
+        NoSuchPath            404   no such route
         WrongMethod           405
         Conflict              409   the name is in use
         TooLarge              413
@@ -57,6 +58,15 @@ class Unknown(CallerError):
 
     def __init__(self) -> None:
         super().__init__("resource not found")
+
+
+class NoSuchPath(CallerError):
+    """No route has this path."""
+
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("there is nothing at this path: GET /admin/openapi.json lists what there is")
 
 
 class WrongMethod(CallerError):

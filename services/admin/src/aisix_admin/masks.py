@@ -45,7 +45,7 @@ def restore(kind: Kind[Any], document: Mapping[str, Any], stored: Mapping[str, A
 
 
 def require_same_destination(kind: Kind[Any], kept: list[tuple[str | int, ...]], old: Any, new: Any) -> None:
-    """Raise Invalid when secrets were kept by mask although `new` sends them elsewhere than `old` did (typed values)."""
+    """Raise Invalid when secrets were kept by mask although `new` (typed) sends them elsewhere than `old` did."""
     moved = [name for name in DESTINATIONS[kind.name] if getattr(old, name) != getattr(new, name)] if kept else []
     if moved:
         reason = f"must be given again, not as {MASK}, because {', '.join(f'`{name}`' for name in moved)} changes"

@@ -60,7 +60,7 @@ class NameIndex:
     def __init__(self, root: str, kinds: Iterable[str], name_of: Callable[[str, bytes], str | None]) -> None:
         self._root: Final = root.rstrip("/") + "/"
         self.kinds: Final = tuple(kinds)
-        self._name_of = name_of
+        self.name_of = name_of
         self._names: dict[str, Names] = {kind: Names() for kind in self.kinds}
         self.listed = False
         """Whether a whole list was seen since the start."""
@@ -99,7 +99,7 @@ class NameIndex:
         place = self._place(row.key)
         if place is not None:
             kind, id = place
-            self._names[kind].put(id, self._name_of(kind, row.value), row.mod_revision)
+            self._names[kind].put(id, self.name_of(kind, row.value), row.mod_revision)
 
     def _delete(self, row: Deleted) -> None:
         place = self._place(row.key)

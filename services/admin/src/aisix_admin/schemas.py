@@ -40,8 +40,13 @@ def schema_of(kind: Kind[Any]) -> Schema:
 
     Made once for each kind: building one takes longer than using it.
     """
-    made = _Derivation(nulls=kind.nulls).schema(kind.struct, renamed=kind.renamed)
-    return made()
+    return schema_class(kind)()
+
+
+@cache
+def schema_class(kind: Kind[Any]) -> type[Schema]:
+    """The class of `schema_of`, named like the kind's Struct; those of nested Structs carry that name in front."""
+    return _Derivation(kind).schema(kind.struct)
 
 
 def flaws(kind: Kind[Any], document: Mapping[str, Any]) -> list[Flaw]:
@@ -63,22 +68,25 @@ def _collect(messages: Any, at: tuple[str | int, ...], found: list[Flaw]) -> Non
 
 
 class _Derivation:
-    """Schemas of one kind's Structs. `nulls` is the kind's policy: whether null may stand for an absent field."""
+    """Schemas of one kind's Structs. A Struct that two kinds share gets one for each: nulls are the kind's policy."""
 
-    def __init__(self, *, nulls: bool) -> None:
-        self._nulls = nulls
+    def __init__(self, kind: Kind[Any]) -> None:
+        self._kind = kind
         self._made: dict[type, type[Schema]] = {}
 
-    def schema(self, struct: type[msgspec.Struct], *, renamed: Mapping[str, str] | None = None) -> type[Schema]:
-        """The schema class of a Struct, named like it."""
+    def schema(self, struct: type[msgspec.Struct]) -> type[Schema]:
+        """The schema class of a Struct."""
         made = self._made.get(struct)
         if made is None:
             info = inspect.type_info(struct)
             assert isinstance(info, inspect.StructType)
             members: dict[str, Any] = {member.name: self._member(member) for member in info.fields}
-            if renamed:
-                members["accept_older_names"] = pre_load(_older_names(renamed))
-            made = Document.from_dict(members, name=struct.__name__)
+            name = self._kind.type_name
+            if struct is not self._kind.struct:
+                name += struct.__name__
+            elif self._kind.renamed:
+                members["accept_older_names"] = pre_load(_older_names(self._kind.renamed))
+            made = Document.from_dict(members, name=name)
             made.__doc__ = struct.__doc__
             self._made[struct] = made
         return made
@@ -97,7 +105,7 @@ class _Derivation:
         options = {"error_messages": _MESSAGES, **options}
         if isinstance(kind, inspect.UnionType):
             rest = [one for one in kind.types if not isinstance(one, inspect.NoneType)]
-            options["allow_none"] = self._nulls and len(rest) < len(kind.types)
+            options["allow_none"] = self._kind.nulls and len(rest) < len(kind.types)
             if len(rest) == 1:
                 inner, more = _unwrapped(rest[0])
                 return self._field(inner, {**extra, **more}, options)

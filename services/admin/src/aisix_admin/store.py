@@ -57,6 +57,14 @@ class Etcd(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Roots:
+    """Key prefixes without trailing slash: where resources lie, and where the services keep their own state."""
+
+    resources: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """A stored resource: its bytes, and etcd's mod_revision."""
 
@@ -88,20 +96,15 @@ class _Step:
 
 
 class ResourceStore:
-    """All kinds under one resource root. `name_of(kind, value)` reads the name in stored bytes."""
+    """All kinds under one resource root. `settled` is told what became of every attempted write."""
 
     def __init__(
-        self,
-        client: Etcd,
-        root: str,
-        follower: Follower,
-        name_of: Callable[[str, bytes], str | None],
-        settled: Callable[[str], None] = lambda outcome: None,
+        self, client: Etcd, roots: Roots, follower: Follower, settled: Callable[[str], None] = lambda outcome: None
     ) -> None:
         self._client = client
-        self._root = root.rstrip("/")
+        self._root = roots.resources
+        self._run_root = roots.run
         self._follower = follower
-        self._name_of = name_of
         self._settled = settled
         # Our own writers of one kind take turns: only foreign ones can make an attempt fail.
         self._turns = {kind: asyncio.Lock() for kind in follower.index.kinds}
@@ -120,6 +123,12 @@ class ResourceStore:
         if row is None:
             raise Unknown
         return Row(id, row.value, row.mod_revision)
+
+    async def run_rows(self, folder: str) -> tuple[bytes, ...]:
+        """The values of all rows of one folder of the services' own state. Raises StoreAway."""
+        async with _asking():
+            found = await self._client.range(f"{self._run_root}/{folder}/")
+        return tuple(row.value for row in found.rows)
 
     async def create(self, kind: str, id: str, draft: Draft) -> Row:
         """Store a new row under an id that was made for it. Raises Conflict, TooLarge, Busy, StoreAway."""
@@ -155,7 +164,7 @@ class ResourceStore:
                 raise Unknown
             draft = decide(Row(id, before.value, before.mod_revision))
             _measure(draft)
-            renamed = draft.name != self._name_of(kind, before.value)
+            renamed = draft.name != self._follower.index.name_of(kind, before.value)
             guard = await self._claim(kind, id, draft.name) if renamed else ()
             revision = await self._commit(_Step(key, before, Put(key, draft.value), guard))
             last = (draft.name, renamed)
@@ -207,7 +216,7 @@ class ResourceStore:
         revision, holders = names.complete_to, names.holders(name) - {id}
         for holder in sorted(holders):
             row = await self._client.get(self._key(kind, holder))
-            if row is not None and self._name_of(kind, row.value) == name:
+            if row is not None and self._follower.index.name_of(kind, row.value) == name:
                 self._settled("name_taken")
                 raise Conflict(name)
         return (nothing_newer(self._key(kind, ""), revision),)

@@ -1,0 +1,33 @@
+"""aiohttp-apispec's decorators with types, so that a handler stays what it was to the type checker."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from aiohttp_apispec import docs, json_schema, response_schema
+from marshmallow import Schema
+
+from .edge import Handler
+from .shapes import Error
+
+_ADMIN: Final[list[dict[str, list[str]]]] = [{"AdminBearer": []}, {"AdminKey": []}]
+
+
+def describe(handler: Handler, *, tag: str, name: str, summary: str, errors: Mapping[int, str]) -> Handler:
+    """Note on `handler` what it is. `errors` says when which status is answered, always with the error envelope."""
+    responses = {str(code): {"schema": Error(), "description": text} for code, text in errors.items()}
+    described: Handler = docs(tags=[tag], summary=summary, operationId=name, security=_ADMIN, responses=responses)(
+        handler
+    )
+    return described
+
+
+def takes(handler: Handler, schema: Schema) -> Handler:
+    """Note that `handler` takes a JSON body of `schema`."""
+    described: Handler = json_schema(schema)(handler)
+    return described
+
+
+def gives(handler: Handler, schema: Schema, text: str) -> Handler:
+    """Note that `handler` answers 200 with `schema`."""
+    described: Handler = response_schema(schema, 200, description=text)(handler)
+    return described

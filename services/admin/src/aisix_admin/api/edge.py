@@ -1,0 +1,128 @@
+"""Around every request of the admin listener: its id, its caller, its errors as JSON, its line in the log, its count.
+
+The only place that turns `errors.AdminError` and the framework's own refusals into HTTP. Nothing of a body or a query
+string is logged, and no exception text that is not ours is sent.
+"""
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from aisix_common.errors import Problem
+from aisix_common.service.headers import REQUEST_ID, SERVER, chosen_request_id, new_request_id
+
+from ..auth import credential
+from ..body import BODY_LIMIT
+from ..errors import AdminError, CallerError, NoSuchPath, TooLarge, Unauthenticated, WrongMethod
+from ..services import Services
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+WHO: Final = web.RequestKey("admin_key", int)
+"""Which admin key the caller presented: its place in the configuration."""
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
+
+
+def answer(body: object, status: int = 200) -> web.Response:
+    """`body` (JSON types) as an answer."""
+    return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json")
+
+
+def refusal(error: AdminError) -> web.Response:
+    """The envelope: the first problem as a sentence, and all of them as a list."""
+    problems = error.problems or (Problem("", error.message),)
+    shown = [{"path": problem.path, "message": problem.reason} for problem in problems]
+    response = answer({"error_msg": error.message, "errors": shown}, error.status)
+    if isinstance(error, WrongMethod):
+        response.headers["Allow"] = error.allowed
+    return response
+
+
+def authenticated(handler: Handler, services: Services) -> Handler:
+    """`handler` behind the admin keys. Keeps what aiohttp-apispec noted on it."""
+
+    @functools.wraps(handler)
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        authorization = request.headers.getall("Authorization", [])
+        if len(authorization) > 1:
+            raise Unauthenticated  # two readers could believe different ones
+        presented = credential(authorization[0] if authorization else None, request.headers.get("x-api-key"))
+        place = services.admin_keys.position(presented)
+        if place is None:
+            raise Unauthenticated
+        request[WHO] = place
+        return await handler(request)
+
+    return guarded
+
+
+def edge(services: Services) -> Middleware:
+    """The outermost middleware."""
+
+    @web.middleware
+    async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request_id = chosen_request_id(request.headers, (REQUEST_ID,)) or new_request_id()
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource is not None else "unknown"
+        began = asyncio.get_running_loop().time()
+        response = await services.telemetry.timed(route, _answered(request, handler, services, request_id))
+        response.headers["Server"] = SERVER
+        response.headers[REQUEST_ID] = request_id
+        method = request.method if request.method in _METHODS else "other"
+        services.telemetry.answered(method, route, response.status)
+        services.log.info(
+            "request",
+            method=method,
+            route=route,
+            status=response.status,
+            request_id=request_id,
+            admin_key=request.get(WHO),
+            seconds=round(asyncio.get_running_loop().time() - began, 4),
+        )
+        return response
+
+    return around
+
+
+async def _answered(request: web.Request, handler: Handler, services: Services, request_id: str) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except AdminError as error:
+        if not isinstance(error, CallerError):
+            cause = str(error.__cause__ or "")
+            services.log.warning("refused", request_id=request_id, reason=error.message, cause=cause)
+        return refusal(error)
+    except web.HTTPMethodNotAllowed as error:
+        return refusal(WrongMethod(sorted(error.allowed_methods)))
+    except web.HTTPNotFound:
+        return refusal(NoSuchPath())
+    except web.HTTPRequestEntityTooLarge:
+        return refusal(TooLarge(f"the body is over {BODY_LIMIT} bytes"))
+    except web.HTTPException as error:
+        return refusal(_Framework(error))
+    except Exception as error:  # noqa: BLE001 - the last line of defence
+        # Its text may hold anything, a document's values included: only its type and place are told.
+        services.log.error("unexpected error", request_id=request_id, type=type(error).__name__, at=_place(error))
+        return refusal(AdminError("internal error: the log of this service has more under the request id"))
+
+
+class _Framework(CallerError):
+    """What aiohttp refuses on its own: its status, and its standard phrase."""
+
+    def __init__(self, error: web.HTTPException) -> None:
+        super().__init__(error.reason)
+        self.status = error.status  # type: ignore[misc] # one class for all of them
+
+
+def _place(error: BaseException) -> str:
+    """Where an unexpected error was raised, as `file:line`: enough to find it, without its text."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""

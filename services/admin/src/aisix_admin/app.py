@@ -1,0 +1,116 @@
+"""Wiring: the one place of this service where long-lived objects are built."""
+
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from aisix_common.clock import SYSTEM_CLOCK, Clock
+from aisix_common.errors import ConfigurationError, Problem
+from aisix_common.logs import Logger, get_logger
+from aisix_common.metrics import Metrics
+from aisix_common.resources import KINDS
+from aisix_common.secret import Secret
+from aisix_common.service import Build, Lifecycle, Listener, metrics_listener
+from aisix_common.settings import Settings
+from aisix_common.store.client import EtcdClient, etcd_options
+from aisix_common.store.types import WatchEvent
+from aisix_common.store.watch import list_and_watch
+from aisix_common.tasks import TaskOwner
+
+from .api.edge import edge
+from .api.routes import mount
+from .auth import AdminKeys
+from .body import BODY_LIMIT
+from .caller_keys import new_key
+from .follow import Follower
+from .names import NameIndex, NameReader
+from .services import Services
+from .store import Etcd, ResourceStore, Roots
+from .telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the service is built on, opened and closed by whoever runs it. Tests bring their own."""
+
+    etcd: Etcd
+    events: Callable[[], AsyncIterator[WatchEvent]]
+    """A new list + watch of everything under the resource root."""
+    lifecycle: Lifecycle
+    metrics: Metrics
+    log: Logger
+    clock: Clock = SYSTEM_CLOCK
+    new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+    new_key: Callable[[], Secret] = new_key
+
+
+def assemble(settings: Settings, around: Surroundings) -> Services:
+    """The services of one admin process. Its follower has to be run: `services.follower.run()`."""
+    fields = {kind.name: kind.name_field for kind in KINDS}
+    index = NameIndex(settings.etcd.resource_root, fields, NameReader(fields))
+    follower = Follower(around.events, index, around.clock)
+    telemetry = Telemetry(around.metrics)
+    roots = Roots(settings.etcd.resource_root, settings.etcd.run_root)
+    return Services(
+        store=ResourceStore(around.etcd, roots, follower, telemetry.settled),
+        follower=follower,
+        lifecycle=around.lifecycle,
+        admin_keys=AdminKeys(settings.admin.admin_keys),
+        telemetry=telemetry,
+        log=around.log,
+        clock=around.clock,
+        new_id=around.new_id,
+        new_key=around.new_key,
+    )
+
+
+def application(services: Services) -> web.Application:
+    """The HTTP application of the admin listener."""
+    app = web.Application(middlewares=[edge(services)], client_max_size=BODY_LIMIT)
+    mount(app, services)
+    return app
+
+
+def build_for(settings: Settings, environ: Mapping[str, str]) -> Build:
+    """What `run_service` builds the admin with. Raises ConfigurationError for settings the admin cannot run with."""
+    _require_runnable(settings)
+    options = etcd_options(settings.etcd, environ)
+
+    async def build(stack: AsyncExitStack, lifecycle: Lifecycle, tasks: TaskOwner) -> Sequence[Listener]:
+        client = await stack.enter_async_context(EtcdClient(options))
+        metrics = Metrics()
+        root = settings.etcd.resource_root + "/"
+        around = Surroundings(client, lambda: list_and_watch(client, root), lifecycle, metrics, get_logger("admin"))
+        services = assemble(settings, around)
+        runner = web.AppRunner(application(services), access_log=None, handle_signals=False)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        tasks.spawn(services.follower.run(), name="follow resource names", essential=True)
+        return _listeners(settings, runner, metrics)
+
+    return build
+
+
+def _listeners(settings: Settings, runner: web.AppRunner, metrics: Metrics) -> Sequence[Listener]:
+    admin = settings.admin
+    server = runner.server
+    assert server is not None, "the runner was set up"
+    listeners = [Listener("admin", "admin.addr", admin.addr, lambda: server, tls=admin.tls)]
+    if admin.metrics_addr is not None:
+        listeners.append(metrics_listener(metrics, {}, address=admin.metrics_addr, setting="admin.metrics_addr"))
+    return listeners
+
+
+def _require_runnable(settings: Settings) -> None:
+    problems: list[Problem] = []
+    if settings.managed.enabled:
+        problems.append(Problem("managed.enabled", "the admin never runs in managed mode: the Cloud writes resources"))
+    if not settings.admin.enabled:
+        problems.append(Problem("admin.enabled", "is false: set it to true to run the admin"))
+    elif not settings.admin.admin_keys:
+        problems.append(Problem("admin.admin_keys", "at least one key is needed"))
+    if problems:
+        raise ConfigurationError(problems)

@@ -1,0 +1,85 @@
+"""The OpenAPI 3.1 document of the admin API, made by aiohttp-apispec from the decorated handlers.
+
+The library (3.0.0b2, the newest there is) writes Swagger 2.0 only; the subclass here gives it a 3.1 spec and translates
+what it collected from the decorators. It registers nothing on the application and serves no page of its own.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp_apispec import AiohttpApiSpec
+from aiohttp_apispec.aiohttp_apispec import resolver
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+
+from aisix_common.version import VERSION
+
+from .schemas import AnyOf
+
+TITLE: Final = "AISIX Admin API"
+_METHODS: Final = frozenset({"get", "post", "put", "delete"})  # every GET answers HEAD too; that need not be said
+_ABOUT: Final = (
+    "Provider keys, models and caller keys of the gateway. Changes are used by every proxy as soon as etcd has them. "
+    "Secrets are shown as `***`; written back as `***` they are kept."
+)
+
+
+def describe(app: web.Application) -> dict[str, Any]:
+    """The document for all decorated routes of `app`."""
+    return _ApiSpec31().describe(app)
+
+
+class _ApiSpec31(AiohttpApiSpec):  # type: ignore[misc] # the library has no types
+    def __init__(self) -> None:
+        super().__init__(url=None, title=TITLE, version=VERSION)
+        self.plugin = MarshmallowPlugin(schema_name_resolver=resolver)
+        self.spec = APISpec(
+            title=TITLE,
+            version=VERSION,
+            openapi_version="3.1.0",
+            plugins=(self.plugin,),
+            info={"description": _ABOUT, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+        )
+        assert self.plugin.converter is not None  # made with the spec
+        self._converter = self.plugin.converter
+        self._converter.add_attribute_function(self._choices)  # type: ignore[no-untyped-call]
+        self.spec.components.security_scheme("AdminBearer", {"type": "http", "scheme": "bearer"})
+        self.spec.components.security_scheme("AdminKey", {"type": "apiKey", "in": "header", "name": "x-api-key"})
+
+    def describe(self, app: web.Application) -> dict[str, Any]:
+        for route in app.router.routes():
+            self._register_route(route, route.method.lower(), route.handler)
+        document: dict[str, Any] = self.swagger_dict()
+        return document
+
+    def _update_paths(self, data: Mapping[str, Any], method: str, url_path: str) -> None:
+        if method not in _METHODS:
+            return
+        operation: dict[str, Any] = {
+            name: data[name] for name in ("tags", "summary", "description", "operationId", "security") if name in data
+        }
+        path_keys = [part[1:-1] for part in url_path.split("/") if part.startswith("{")]
+        operation["parameters"] = [
+            *data.get("parameters", ()),
+            *({"in": "path", "name": key, "required": True, "schema": {"type": "string"}} for key in path_keys),
+        ]
+        for schema in data.get("schemas", ()):
+            operation["requestBody"] = {"required": True, "content": _json(schema["schema"])}
+        operation["responses"] = {
+            code: {
+                "description": answer.get("description") or "",
+                **({"content": _json(answer["schema"])} if "schema" in answer else {}),
+            }
+            for code, answer in sorted(data["responses"].items())
+        }
+        self.spec.path(path=url_path, operations={method: operation})
+
+    def _choices(self, field: Any, **_: Any) -> dict[str, Any]:
+        if not isinstance(field, AnyOf):
+            return {}
+        return {"anyOf": [self._converter.field2property(choice) for choice in field.choices]}
+
+
+def _json(schema: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}

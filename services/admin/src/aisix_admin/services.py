@@ -1,0 +1,30 @@
+"""What the handlers of the admin API work with: one frozen value, built by `app.py` and by tests."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aisix_common.clock import Clock
+from aisix_common.logs import Logger
+from aisix_common.secret import Secret
+from aisix_common.service.lifecycle import Lifecycle
+
+from .auth import AdminKeys
+from .follow import Follower
+from .store import ResourceStore
+from .telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything long-lived. `new_id` makes resource ids, `new_key` caller keys."""
+
+    store: ResourceStore
+    follower: Follower
+    lifecycle: Lifecycle
+    admin_keys: AdminKeys
+    telemetry: Telemetry
+    log: Logger
+    """Its lines never hold values of documents."""
+    clock: Clock
+    new_id: Callable[[], str]
+    new_key: Callable[[], Secret]
