@@ -1,0 +1,131 @@
+"""The command line: what it takes, what it refuses, what it tells its services."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aisix_common.version import VERSION
+
+from tests.common.cli.conftest import Gateway
+
+
+def _run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: text for name, text in os.environ.items() if not name.upper().startswith("AISIX_")}
+    command = [sys.executable, "-m", "aisix_common.cli", *arguments]
+    return subprocess.run(command, env={**kept, **environ}, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_version_and_help() -> None:
+    version = _run("--version")
+    assert (version.returncode, version.stdout) == (0, f"aisix {VERSION}\n")
+    shown = _run("--help")
+    assert shown.returncode == 0
+    assert "--config" in shown.stdout
+    assert not any(word in shown.stdout for word in ("validate", "export", "secrets"))
+
+
+@pytest.mark.parametrize("arguments", [(), ("--confi", "x"), ("validate",), ("--config",)])
+def test_a_wrong_command_line_is_2(arguments: tuple[str, ...]) -> None:
+    assert _run(*arguments).returncode == 2
+
+
+def test_a_missing_file_is_1(tmp_path: Path) -> None:
+    for run in (_run("-c", str(tmp_path / "no.yaml")), _run(AISIX_CONFIG=str(tmp_path / "no.yaml"))):
+        assert run.returncode == 1
+        head = "Error: config load failed: failed to load configuration: build:"
+        assert run.stderr.startswith(head)
+        assert "No such file" in run.stderr
+
+
+def test_every_problem_has_a_line(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("proxy: {addr: localhost:3000, worker: 2}\nadmin: {admin_keys: [s3cr3t]}\n")
+    run = _run("-c", str(config), AISIX_PROXY__ADRR="x")
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[0].endswith("configuration: 4 problems")
+    assert sorted(line.strip().split(":")[0] for line in run.stderr.splitlines()[1:]) == [
+        "AISIX_PROXY__ADRR",
+        "etcd.endpoints",
+        "proxy.addr",
+        "proxy.worker",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [("resources_file: r.yaml\n", "resources_file"), ("managed: {enabled: true}\netcd: {endpoints: [a]}\n", "managed")],
+)
+def test_modes_that_do_not_exist_yet_are_refused(tmp_path: Path, text: str, path: str) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f'proxy: {{addr: "127.0.0.1:0"}}\nadmin: {{admin_keys: [k]}}\n{text}')
+    run = _run("-c", str(config))
+    assert run.returncode == 1
+    assert path in run.stderr
+    assert "this version" in run.stderr
+
+
+def test_the_supervisor_imports_little() -> None:
+    code = "import sys, aisix_common.cli.__main__; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert not {"grpc", "aiohttp", "asyncio", "structlog", "prometheus_client"} & set(run.stdout.split())
+
+
+REPORTING = """
+import json
+names = ("AISIX_ADMIN__METRICS_ADDR", "aisix_admin__metrics_addr", "AISIX_SUPERVISED", "AISIX_PROXY__WORKERS")
+note(json.dumps([NAME, sys.argv[1:], {name: os.environ[name] for name in names if name in os.environ}]))
+if NAME == "proxy":
+    time.sleep(60)
+while len(open(os.path.join(folder, "events")).readlines()) < EXPECTED:
+    time.sleep(0.01)
+"""
+
+
+def test_what_services_are_told(gateway: Gateway) -> None:
+    for name in ("proxy", "admin"):
+        gateway.programs.write(f"fake_{name}", f"NAME, EXPECTED = {name!r}, 2\n{REPORTING}")
+    gateway.environ |= {"aisix_admin__metrics_addr": "127.0.0.1:9", "AISIX_PROXY__WORKERS": "3"}
+    gateway.start()
+    gateway.end()
+    told = {name: (arguments, environ) for name, arguments, environ in map(json.loads, gateway.programs.events())}
+    arguments = ["--config", str(gateway.config)]
+    assert told["admin"] == (
+        arguments,
+        {"AISIX_ADMIN__METRICS_ADDR": "", "AISIX_SUPERVISED": "1", "AISIX_PROXY__WORKERS": "3"},
+    )
+    assert told["proxy"] == (
+        arguments,
+        {"aisix_admin__metrics_addr": "127.0.0.1:9", "AISIX_SUPERVISED": "1", "AISIX_PROXY__WORKERS": "3"},
+    )
+
+
+def test_no_admin_where_it_is_disabled(gateway: Gateway) -> None:
+    gateway.environ |= {"AISIX_ADMIN__ENABLED": "false"}
+    gateway.programs.write("fake_proxy", "sys.exit(9)")
+    gateway.start()
+    code, errors = gateway.end()
+    assert code == 9
+    assert "starts proxy with" in errors
+
+
+def test_the_file_may_come_from_the_environment_and_without_its_extension(gateway: Gateway) -> None:
+    gateway.programs.write("fake_proxy", "note(' '.join(sys.argv[1:])); sys.exit(9)")
+    gateway.environ |= {"AISIX_ADMIN__ENABLED": "false", "AISIX_CONFIG": str(gateway.config.with_suffix(""))}
+    gateway.start([])
+    assert gateway.end()[0] == 9
+    assert gateway.programs.events() == [f"--config {gateway.config}"]
+
+
+def test_warnings_are_shown_once_and_loudly(gateway: Gateway) -> None:
+    gateway.environ |= {"AISIX_ADMIN__ADMIN_KEYS": "admin"}
+    loads = "from aisix_common.settings import load\nassert load(sys.argv[2], os.environ).warnings == ()\nsys.exit(9)"
+    gateway.programs.write("fake_proxy", loads)
+    gateway.programs.write("fake_admin", loads)
+    gateway.start()
+    code, errors = gateway.end()
+    assert code == 9
+    assert errors.count("SECURITY: admin.admin_keys") == 1

@@ -1,0 +1,152 @@
+"""The supervisor with real children: how it stops, and how it ends when a child does."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from tests.common.cli.conftest import Gateway
+from tests.support.child_modules import alive, eventually
+
+
+def _both_wait(gateway: Gateway, proxy_code: int = 0, admin_code: int = 0) -> tuple[int, int]:
+    gateway.programs.waiting("fake_proxy", proxy_code)
+    gateway.programs.waiting("fake_admin", admin_code)
+    gateway.start()
+    return gateway.programs.pid("fake_proxy"), gateway.programs.pid("fake_admin")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_all_at_once(gateway: Gateway, number: signal.Signals) -> None:
+    _both_wait(gateway)
+    begin = time.monotonic()
+    gateway.send(number)
+    code, errors = gateway.end()
+    assert code == 0
+    assert time.monotonic() - begin < 5, "nothing was waited for; far less on a machine that is not busy"
+    assert sorted(line for line in gateway.programs.events() if "got" in line) == [
+        "fake_admin got SIGTERM",
+        "fake_proxy got SIGTERM",
+    ]
+    assert f"{number.name}: stopping" in errors
+    assert "Error" not in errors
+
+
+def test_later_signals_are_ignored_while_children_drain(gateway: Gateway) -> None:
+    drain = """
+def stop(number, frame):
+    note(f"{NAME} got {signal.Signals(number).name}")
+    while not os.path.exists(os.path.join(folder, "drained")):
+        time.sleep(0.01)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+note(NAME + " runs " + str(os.getpid()))
+while True:
+    time.sleep(60)
+"""
+    gateway.programs.write("fake_proxy", f"NAME = 'fake_proxy'\n{drain}")
+    gateway.programs.waiting("fake_admin")
+    process = gateway.start()
+    gateway.programs.pid("fake_proxy"), gateway.programs.pid("fake_admin")
+    gateway.send(signal.SIGTERM)
+    eventually(lambda: len([line for line in gateway.programs.events() if "got" in line]) == 2)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+        gateway.send(number)
+    (gateway.programs.folder / "drained").touch()
+    code, _ = gateway.end()
+    assert code == 0
+    assert process.returncode == 0
+    assert len([line for line in gateway.programs.events() if line.startswith("fake_proxy got")]) == 1
+
+
+def test_sighup_is_noted_and_ignored(gateway: Gateway) -> None:
+    pids = _both_wait(gateway)
+    gateway.send(signal.SIGHUP)
+    gateway.send(signal.SIGHUP)
+    assert gateway.process is not None and gateway.process.stderr is not None
+    while "SIGHUP is ignored" not in gateway.process.stderr.readline():
+        assert gateway.process.poll() is None
+    assert all(map(alive, pids))
+    gateway.send(signal.SIGTERM)
+    assert gateway.end()[0] == 0
+
+
+def test_sigkill_of_the_supervisor_takes_the_children_along(gateway: Gateway) -> None:
+    pids = _both_wait(gateway)
+    gateway.send(signal.SIGKILL)
+    assert gateway.end()[0] == -signal.SIGKILL
+    eventually(lambda: not any(map(alive, pids)))
+
+
+@pytest.mark.parametrize(("ended", "other"), [("fake_proxy", "fake_admin"), ("fake_admin", "fake_proxy")])
+def test_a_child_that_fails_to_start_ends_the_whole(gateway: Gateway, ended: str, other: str) -> None:
+    gateway.programs.waiting(other)
+    reason = "Error: cannot listen on 127.0.0.1:3000: Address already in use"
+    gateway.programs.write(
+        ended,
+        f"""
+while not os.path.exists(os.path.join(folder, "events")):
+    time.sleep(0.01)
+print({reason!r}, file=sys.stderr)
+sys.exit(1)
+""",
+    )
+    gateway.start()
+    code, errors = gateway.end()
+    assert code == 1
+    name = ended.removeprefix("fake_")
+    assert errors.splitlines()[-2:] == [reason, f"Error: {name} ended with exit code 1; its own last lines say why"]
+    assert not any("got" in line for line in gateway.programs.events())
+
+
+@pytest.mark.parametrize(("code", "whole"), [(3, 3), (0, 1)])
+def test_the_exit_code_is_the_childs_and_never_success(gateway: Gateway, code: int, whole: int) -> None:
+    gateway.programs.waiting("fake_admin")
+    gateway.programs.write("fake_proxy", f"sys.exit({code})")
+    gateway.start()
+    assert gateway.end()[0] == whole
+
+
+def test_a_killed_child_ends_the_whole(gateway: Gateway) -> None:
+    proxy, _ = _both_wait(gateway)
+    os.kill(proxy, signal.SIGKILL)
+    code, errors = gateway.end()
+    assert code == 128 + signal.SIGKILL
+    assert errors.splitlines()[-1].startswith("Error: proxy ended with exit code 137")
+
+
+def test_a_child_that_fails_while_stopping_is_told(gateway: Gateway) -> None:
+    _both_wait(gateway, proxy_code=0, admin_code=5)
+    gateway.send(signal.SIGTERM)
+    code, errors = gateway.end()
+    assert code == 5
+    assert errors.splitlines()[-1].startswith("Error: admin ended with exit code 5")
+
+
+def test_a_signal_before_the_children_are_up_is_a_clean_stop(gateway: Gateway) -> None:
+    for module in ("fake_proxy", "fake_admin"):
+        gateway.programs.write(module, f"note('{module} runs ' + str(os.getpid())); time.sleep(60)")
+    gateway.start()
+    gateway.programs.pid("fake_proxy"), gateway.programs.pid("fake_admin")
+    gateway.send(signal.SIGINT)
+    code, errors = gateway.end()
+    assert code == 0
+    assert "Traceback" not in errors
+
+
+def test_a_service_that_cannot_be_imported(gateway: Gateway) -> None:
+    gateway.programs.waiting("fake_proxy")
+    gateway.start()
+    code, errors = gateway.end()
+    assert code == 1
+    assert "No module named fake_admin" in errors
+
+
+def test_notes_are_json_where_nobody_reads_along(gateway: Gateway) -> None:
+    gateway.config.write_text(gateway.config.read_text().replace("log_format: text", "log_format: auto"))
+    _both_wait(gateway)
+    gateway.send(signal.SIGTERM)
+    _, errors = gateway.end()
+    assert [json.loads(line)["level"] for line in errors.splitlines()] == ["info", "info"]
