@@ -1,23 +1,184 @@
-"""The snapshot of a running service, kept true from etcd: stub, being filled in."""
+"""The snapshot of a running service, kept true from etcd: restore what the disk holds, list, watch, hand out.
 
-from collections.abc import Callable
-from typing import Any
+Decides nothing about rows (that is `snapshot`) and nothing about connections (that is `store.watch`).
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any, Final, TypeAlias, cast
 
 from aisix_common.clock import Clock
-from aisix_common.snapshot import Snapshot
+from aisix_common.logs import Logger
+from aisix_common.snapshot import Snapshot, apply, build, empty, restore
+from aisix_common.store.client import EtcdClient
+from aisix_common.store.types import Alive, Changes, Listing, Lost, WatchEvent
+from aisix_common.store.watch import list_and_watch
+from aisix_common.tasks import TaskOwner
 
-from .observed import SourceStatus
+from .disk_cache import DiskCache
+from .journal import Journal
+from .observed import FailureReason, LastFailure, LastReload, SourceStatus
+
+Watch: TypeAlias = Callable[[EtcdClient, str], AsyncIterator[WatchEvent]]
+
+SMALL: Final = 200
+"""Rows that are read on the event loop: more would hold it for over a few milliseconds."""
+UNREACHABLE: Final = "configuration source unreachable"
 
 
 class EtcdSource:
-    """Restores the disk cache, then lists and watches one prefix, and hands out every new snapshot."""
+    """One service's view of the resources in etcd. `status()` at any time; `run()` once."""
 
-    def __init__(self, client: Any, prefix: str, cache: Any, clock: Clock, log: Any) -> None: ...
+    def __init__(
+        self,
+        client: EtcdClient,
+        prefix: str,
+        cache: DiskCache | None,
+        clock: Clock,
+        log: Logger,
+        *,
+        watch: Watch = list_and_watch,
+    ) -> None:
+        """`prefix` without a trailing slash, such as `/aisix`: only keys below it are read, not its siblings."""
+        self._client = client
+        self._prefix = prefix.rstrip("/")
+        self._cache = cache
+        self._clock = clock
+        self._log = log
+        self._watch = watch
+        self._journal = Journal(log)
+        self._snapshot = empty(self._prefix)
+        self._status = SourceStatus()
+        self._failures: Counter[FailureReason] = Counter()
+        self._consumer_failed = False
+        self._running = False
 
-    async def run(self, on_snapshot: Callable[[Snapshot], None]) -> None:
-        """Runs until cancelled. Calls `on_snapshot` on the event loop, one call at a time."""
-        raise NotImplementedError
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest one; empty (`apply_seq` 0) before anything was read."""
+        return self._snapshot
 
     def status(self) -> SourceStatus:
         """What is known of the source now."""
-        raise NotImplementedError
+        return replace(self._status, at=self._clock.now(), failures=dict(self._failures))
+
+    async def run(self, on_snapshot: Callable[[Snapshot], None]) -> None:
+        """Keep the snapshot true until cancelled, handing each new one to `on_snapshot`.
+
+        `on_snapshot` is called on the event loop, one call at a time; what it raises is logged, and the next snapshot
+        then says `touched=None`. Raises RuntimeError when it runs already.
+        """
+        if self._running:
+            raise RuntimeError("this source runs already")
+        self._running = True
+        async with TaskOwner() as tasks:
+            try:
+                if self._cache is not None:
+                    await self._restore(self._cache, on_snapshot)
+                    tasks.spawn(self._cache.run(), name="snapshot cache")
+                events = self._watch(self._client, self._prefix + "/")
+                async with aclosing(cast("Any", events)):
+                    async for event in events:
+                        await self._take(event, on_snapshot)
+            finally:
+                self._running = False
+
+    async def _restore(self, cache: DiskCache, on_snapshot: Callable[[Snapshot], None]) -> None:
+        now = self._clock.now()
+        cached = await asyncio.to_thread(cache.load)
+        if cached is None:
+            return
+        snapshot = await asyncio.to_thread(restore, cached.listing, cached.pins, self._prefix, now)
+        self._log.info("configuration restored from disk", revision=snapshot.revision, served=snapshot.served)
+        self._status = replace(self._status, restored=True, applied_revision=snapshot.revision)
+        self._hand_out(snapshot, None, on_snapshot, save=False)
+
+    async def _take(self, event: WatchEvent, on_snapshot: Callable[[Snapshot], None]) -> None:
+        match event:
+            case Listing():
+                await self._list(event, on_snapshot)
+            case Changes():
+                await self._change(event, on_snapshot)
+            case Alive(revision):
+                self._status = replace(
+                    self._status,
+                    connected=True,
+                    observed_at=self._clock.now(),
+                    observed_revision=revision,
+                    applied_revision=revision,
+                )
+            case Lost(reason):
+                self._lost(reason)
+
+    async def _list(self, listing: Listing, on_snapshot: Callable[[Snapshot], None]) -> None:
+        arguments = (listing, self._snapshot, self._clock.now())
+        snapshot = await asyncio.to_thread(build, *arguments) if len(listing.rows) > SMALL else build(*arguments)
+        reasons: set[FailureReason] = {
+            "parse" if row.failure in ("non_json", "parse_failed") else "validate" for row in snapshot.rejected.values()
+        }
+        self._failures.update(reasons)
+        self._log.info("configuration read", revision=listing.revision, served=snapshot.served)
+        self._status = replace(self._status, reloads=self._status.reloads + 1, restored=False)
+        self._observe(snapshot, listing.revision, None)
+        self._hand_out(snapshot, None, on_snapshot)
+
+    async def _change(self, changes: Changes, on_snapshot: Callable[[Snapshot], None]) -> None:
+        arguments = (self._snapshot, changes, self._clock.now())
+        snapshot = await asyncio.to_thread(apply, *arguments) if len(changes.events) > SMALL else apply(*arguments)
+        keys = {event.key for event in changes.events}
+        self._observe(snapshot, changes.revision, keys)
+        self._hand_out(snapshot, keys, on_snapshot)
+
+    def _observe(self, snapshot: Snapshot, revision: int, keys: Iterable[str] | None) -> None:
+        """What a look at the source says of it."""
+        now = self._clock.now()
+        good = not len(snapshot.rejected)
+        failed = [
+            row
+            for key in (snapshot.rejected if keys is None else keys)
+            if (row := snapshot.rejected.get(key)) is not None
+        ]
+        failure = self._status.last_failure
+        if failed:
+            newest = max(failed, key=lambda row: row.revision)
+            failure = LastFailure(now, newest.failure, newest.message)
+        self._status = replace(
+            self._status,
+            connected=True,
+            observed_revision=revision,
+            observed_at=now,
+            applied_revision=revision,
+            last_reload=LastReload(good, now),
+            last_success=now if good else self._status.last_success,
+            last_failure=failure,
+        )
+
+    def _lost(self, reason: str) -> None:
+        now = self._clock.now()
+        if self._status.connected or self._status.last_failure is None:
+            self._log.warning("etcd is lost: what was read last is served on", reason=reason)
+        self._failures["fetch"] += 1
+        self._status = replace(
+            self._status,
+            connected=False,
+            reloads=self._status.reloads + 1,
+            last_failure=LastFailure(now, "fetch", UNREACHABLE),
+        )
+
+    def _hand_out(
+        self, snapshot: Snapshot, keys: set[str] | None, on_snapshot: Callable[[Snapshot], None], *, save: bool = True
+    ) -> None:
+        before, self._snapshot = self._snapshot, snapshot
+        self._journal.record(before, snapshot, keys)
+        if self._cache is not None and save:
+            self._cache.note(snapshot, keys)
+        try:
+            on_snapshot(replace(snapshot, touched=None) if self._consumer_failed else snapshot)
+        except Exception:  # noqa: BLE001 - a mistake of the consumer must not end the flow of changes
+            self._consumer_failed = True
+            self._log.exception("a new configuration could not be put to use: the one before is served on")
+        else:
+            self._consumer_failed = False

@@ -29,6 +29,8 @@ class LastFailure:
 class SourceStatus:
     """One moment of a source."""
 
+    at: datetime | None = None
+    """The moment."""
     type: Literal["etcd", "file"] = "etcd"
     connected: bool = False
     """etcd answered, and nothing was heard of trouble since. A restored cache alone does not connect."""

@@ -1,0 +1,190 @@
+"""What operators see of the configuration: the body of `/status/config`, and the numbers of the metrics.
+
+Pure functions of a snapshot and its source's status (control-plane 2.7). Nothing here holds a value of a resource.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from heapq import nlargest
+from typing import Any, Final, Literal, TypeAlias
+
+from aisix_common.clock import rfc3339
+from aisix_common.resources import BY_NAME, UNSERVED
+from aisix_common.snapshot import RejectedRow, Snapshot, config_hash, source_hash
+
+from .observed import SourceStatus
+
+State: TypeAlias = Literal["synced", "degraded", "out_of_sync", "empty", "never_loaded"]
+
+MOST_LISTED: Final = 256
+"""Rejected rows that are listed: the newest ones. Counts are never cut."""
+OTHER_KIND: Final = "unknown"
+"""Stands for kinds nobody knows where names must be few (metrics): their names are chosen by whoever writes rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotServed:
+    """Rows that are sound and have no effect yet, and why."""
+
+    kind: str
+    count: int
+    reason: str
+
+
+def not_served(snapshot: Snapshot) -> list[NotServed]:
+    """Rows of kinds that have no effect in this version."""
+    reason = "this version does not serve the kind yet"
+    return [NotServed(kind, len(rows), reason) for kind, rows in sorted(snapshot.unserved.items())]
+
+
+def state(snapshot: Snapshot) -> State:
+    """How well what is served agrees with what the source holds."""
+    if snapshot.apply_seq == 0:
+        return "never_loaded"
+    if len(snapshot.rejected):
+        return "degraded" if snapshot.served else "out_of_sync"
+    return "synced" if snapshot.served else "empty"
+
+
+def config_status(
+    snapshot: Snapshot, status: SourceStatus, also_not_served: Sequence[NotServed] = ()
+) -> dict[str, Any]:
+    """The body of `/status/config`. Reads every row for the hashes: call it in a thread.
+
+    `also_not_served`: what the service cannot serve yet for reasons of its own.
+    """
+    body: dict[str, Any] = {"state": state(snapshot), "source": _source(snapshot, status)}
+    if snapshot.apply_seq:
+        body["applied"] = _applied(snapshot, status)
+    if status.last_reload:
+        body["last_reload"] = {"successful": status.last_reload.successful, "at": rfc3339(status.last_reload.at)}
+    failure = status.last_failure
+    body["last_failure"] = failure and {
+        "at": rfc3339(failure.at),
+        "last_error_kind": failure.kind,
+        "last_error": failure.message,
+    }
+    body["rejected"] = [_rejected(row, status.at) for row in _newest(snapshot)]
+    body["partially_compatible"] = [
+        {"resource_kind": kind, "field": path, "count": count}
+        for (kind, path), count in sorted(unknown_fields(snapshot).items())
+    ]
+    body["shadowed"] = _shadowed(snapshot)
+    body["not_served"] = [
+        {"resource_kind": each.kind, "count": each.count, "reason": each.reason}
+        for each in (*not_served(snapshot), *also_not_served)
+    ]
+    return body
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigNumbers:
+    """The values of the `aisix_config_*` metrics, named as they are. None: the sample is absent."""
+
+    last_reload_successful: int
+    last_reload_success_timestamp_seconds: float | None
+    reloads_total: int
+    reload_failures_total: Mapping[str, int]
+    """By reason."""
+    rejected_resources: Mapping[str, int]
+    """By kind, as the next two: every kind that is served is there, with 0 if need be."""
+    partially_compatible_resources: Mapping[str, int]
+    stale_served_resources: Mapping[str, int]
+    observed_revision: int | None
+    applied_revision: int | None
+    source_connected: int | None
+
+
+def config_numbers(snapshot: Snapshot, status: SourceStatus) -> ConfigNumbers:
+    """The numbers for the metrics; cheap, but for the rows that are rejected."""
+    rejected, stale = Counter(dict.fromkeys(BY_NAME, 0)), Counter(dict.fromkeys(BY_NAME, 0))
+    for row in snapshot.rejected.values():
+        rejected[_label(row.kind)] += 1
+        stale[_label(row.kind)] += row.stale_since is not None
+    reload, etcd = status.last_reload, status.type == "etcd"
+    return ConfigNumbers(
+        last_reload_successful=int(reload is not None and reload.successful),
+        last_reload_success_timestamp_seconds=status.last_success.timestamp() if status.last_success else None,
+        reloads_total=status.reloads,
+        reload_failures_total={reason: status.failures.get(reason, 0) for reason in ("fetch", "parse", "validate")},
+        rejected_resources=rejected,
+        partially_compatible_resources={name: len(table.unknown) for name, table in snapshot.tables.items()},
+        stale_served_resources=stale,
+        observed_revision=status.observed_revision if etcd else None,
+        applied_revision=status.applied_revision if etcd else None,
+        source_connected=int(status.connected) if etcd else None,
+    )
+
+
+def unknown_fields(snapshot: Snapshot) -> Counter[tuple[str, str]]:
+    """How many rows carry each unknown field, by (kind, path)."""
+    return Counter(
+        (kind, path) for kind, table in snapshot.tables.items() for paths in table.unknown.values() for path in paths
+    )
+
+
+def _source(snapshot: Snapshot, status: SourceStatus) -> dict[str, Any]:
+    source: dict[str, Any] = {"type": status.type}
+    if status.type == "etcd":
+        source["connected"] = status.connected
+        if status.observed_revision is not None:
+            source["observed_revision"] = status.observed_revision
+    if snapshot.apply_seq:
+        source["source_hash"] = source_hash(snapshot)
+    if status.observed_at:
+        source["observed_at"] = rfc3339(status.observed_at)
+    return source
+
+
+def _applied(snapshot: Snapshot, status: SourceStatus) -> dict[str, Any]:
+    applied: dict[str, Any] = {}
+    if status.type == "etcd":
+        revision = status.applied_revision
+        applied["applied_revision"] = snapshot.revision if revision is None else revision
+    applied["config_hash"] = config_hash(snapshot)
+    applied["apply_seq"] = snapshot.apply_seq
+    if snapshot.applied_at:
+        applied["applied_at"] = rfc3339(snapshot.applied_at)
+    applied["resource_counts"] = {
+        name: len(table.by_id) for name, table in sorted(snapshot.tables.items()) if len(table.by_id)
+    }
+    return applied
+
+
+def _newest(snapshot: Snapshot) -> list[RejectedRow]:
+    newest = nlargest(MOST_LISTED, snapshot.rejected.values(), key=lambda row: (row.last_seen, row.revision))
+    return sorted(newest, key=lambda row: (row.kind, row.id))
+
+
+def _rejected(row: RejectedRow, now: datetime | None) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "resource_kind": row.kind,
+        "resource_id": row.id,
+        "last_error_kind": row.failure,
+        "last_error": row.message,
+        "first_seen_at": rfc3339(row.first_seen),
+        "last_seen_at": rfc3339(row.last_seen),
+    }
+    if row.stale_since is not None:
+        shown["serving_stale_since"] = rfc3339(row.stale_since)
+        shown["serving_stale_age_seconds"] = _seconds(row.stale_since, now)
+    return shown
+
+
+def _seconds(since: datetime, now: datetime | None) -> int:
+    return max(0, int((now - since).total_seconds())) if now else 0
+
+
+def _shadowed(snapshot: Snapshot) -> list[dict[str, str]]:
+    rows = [
+        {"resource_kind": kind, "resource_id": row_id, "shadowed_by": winner}
+        for kind, table in snapshot.tables.items()
+        for row_id, winner in table.shadowed()
+    ]
+    return sorted(rows, key=lambda row: (row["resource_kind"], row["resource_id"]))[:MOST_LISTED]
+
+
+def _label(kind: str) -> str:
+    return kind if kind in BY_NAME or kind in UNSERVED else OTHER_KIND
