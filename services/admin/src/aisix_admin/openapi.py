@@ -42,8 +42,7 @@ class _ApiSpec31(AiohttpApiSpec):  # type: ignore[misc] # the library has no typ
             info={"description": _ABOUT, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
         )
         assert self.plugin.converter is not None  # made with the spec
-        self._converter = self.plugin.converter
-        self._converter.add_attribute_function(self._choices)  # type: ignore[no-untyped-call]
+        self.plugin.converter.add_attribute_function(_choices)  # type: ignore[no-untyped-call]
         self.spec.components.security_scheme("AdminBearer", {"type": "http", "scheme": "bearer"})
         self.spec.components.security_scheme("AdminKey", {"type": "apiKey", "in": "header", "name": "x-api-key"})
 
@@ -75,10 +74,12 @@ class _ApiSpec31(AiohttpApiSpec):  # type: ignore[misc] # the library has no typ
         }
         self.spec.path(path=url_path, operations={method: operation})
 
-    def _choices(self, field: Any, **_: Any) -> dict[str, Any]:
-        if not isinstance(field, AnyOf):
-            return {}
-        return {"anyOf": [self._converter.field2property(choice) for choice in field.choices]}
+
+def _choices(converter: Any, field: Any, **_: Any) -> dict[str, Any]:
+    """An attribute function of apispec's converter, which binds it to itself."""
+    if not isinstance(field, AnyOf):
+        return {}
+    return {"anyOf": [converter.field2property(choice) for choice in field.choices]}
 
 
 def _json(schema: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 WHO: Final = web.RequestKey("admin_key", int)
 """Which admin key the caller presented: its place in the configuration."""
 
+_PROBES: Final = frozenset({"/livez", "/readyz"})
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 
 
@@ -76,7 +77,9 @@ def edge(services: Services) -> Middleware:
         response.headers[REQUEST_ID] = request_id
         method = request.method if request.method in _METHODS else "other"
         services.telemetry.answered(method, route, response.status)
-        services.log.info(
+        # Probes come every few seconds, for ever: their lines are for who looks for them.
+        note = services.log.debug if route in _PROBES else services.log.info
+        note(
             "request",
             method=method,
             route=route,

@@ -1,0 +1,131 @@
+"""The admin service as an application in the test's own loop, on a real etcd, reached by a real socket.
+
+async with running_admin(etcd.endpoint, prefix) as admin:
+    status, body = await admin.call("POST", "/models", {...})
+    admin.logged                     # every line of its log, as text
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import structlog
+from aiohttp import ClientSession
+from aiohttp.test_utils import TestServer
+
+from aisix_admin.app import Surroundings, application, assemble
+from aisix_admin.services import Services
+from aisix_admin.store import Etcd
+from aisix_common.logs import Logger
+from aisix_common.metrics import Metrics, render
+from aisix_common.secret import Secret
+from aisix_common.service import Lifecycle
+from aisix_common.settings import Address, Admin, Proxy, Settings
+from aisix_common.settings import Etcd as EtcdSettings
+from aisix_common.store.client import EtcdClient, EtcdOptions
+from aisix_common.store.watch import list_and_watch
+from aisix_common.tasks import TaskOwner
+
+ADMIN_KEY = "admin-key-canary-5f1c"
+SECOND_KEY = "second-admin-key-canary-77aa"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer read to its end. Header names in any case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningAdmin:
+    """A served admin application. `etcd` is its client: write behind its back with it."""
+
+    services: Services
+    etcd: EtcdClient
+    prefix: str
+    url: str
+    session: ClientSession
+    metrics: Metrics
+    lines: structlog.testing.LogCapture
+
+    async def send(
+        self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One request with the admin key; its answer is read to the end. `headers` replace all defaults."""
+        sent = {"Authorization": f"Bearer {ADMIN_KEY}"} if headers is None else dict(headers)
+        data = body if isinstance(body, bytes) else None
+        more: dict[str, Any] = {"json": body} if body is not None and data is None else {"data": data}
+        url = self.url + (path if path.startswith("/admin/") or path.endswith("z") else f"/admin/v1{path}")
+        async with self.session.request(method, url, headers=sent, **more) as response:
+            return Answer(response.status, response.headers, await response.read())
+
+    async def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """One request with the admin key: status and decoded body."""
+        answer = await self.send(method, path, body)
+        return answer.status, answer.json
+
+    async def create(self, kind: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Create a resource that must be accepted; gives its entry."""
+        status, entry = await self.call("POST", f"/{kind}", dict(document))
+        assert status == 200, entry
+        return cast("dict[str, Any]", entry)
+
+    @property
+    def logged(self) -> str:
+        """Everything logged so far."""
+        return "\n".join(repr(line) for line in self.lines.entries)
+
+    @property
+    def scraped(self) -> str:
+        """What Prometheus would get."""
+        return render(self.metrics.collect()).decode()
+
+
+def settings(endpoint: str, prefix: str) -> Settings:
+    """Settings of an admin on loopback."""
+    return Settings(
+        proxy=Proxy(addr=Address("127.0.0.1", 0)),
+        etcd=EtcdSettings(endpoints=(endpoint,), prefix=prefix),
+        admin=Admin(admin_keys=(Secret(ADMIN_KEY), Secret(SECOND_KEY)), metrics_addr=None),
+    )
+
+
+@asynccontextmanager
+async def running_admin(
+    endpoint: str, prefix: str, *, request_timeout: float = 5.0, via: Callable[[EtcdClient], Etcd] | None = None
+) -> AsyncIterator[RunningAdmin]:
+    """Serve until the block ends. `via` stands between the store and the client, to lose answers."""
+    options = EtcdOptions(endpoints=(endpoint,), request_timeout=request_timeout)
+    lines = structlog.testing.LogCapture()
+    log = structlog.wrap_logger(
+        None, processors=[lines], wrapper_class=structlog.make_filtering_bound_logger(0), cache_logger_on_first_use=True
+    )
+    metrics = Metrics()
+    async with EtcdClient(options) as client, TaskOwner() as tasks:
+        store: Etcd = client if via is None else via(client)
+        around = Surroundings(
+            store, lambda: list_and_watch(client, prefix + "/"), Lifecycle(), metrics, cast("Logger", log)
+        )
+        services = assemble(settings(endpoint, prefix), around)
+        tasks.spawn(services.follower.run(), name="follow")
+        server = TestServer(application(services), host="127.0.0.1")
+        await server.start_server(access_log=None)
+        try:
+            async with asyncio.timeout(10):
+                await services.follower.until(lambda: services.follower.index.listed)
+            async with ClientSession() as session:
+                yield RunningAdmin(
+                    services, client, prefix, str(server.make_url("")).rstrip("/"), session, metrics, lines
+                )
+        finally:
+            await server.close()
