@@ -1,14 +1,14 @@
 """A scripted upstream: a real server on loopback that plays a dialogue with whoever connects.
 
     play = Playbook(
-        [Expect("POST", "/v1/chat/completions"), Answer(200, b'{"id":1}'), Expect(), Reset()],   # first connection
-        [Expect(), Answer(200, b"again")],                                                        # second connection
+        [Expect("POST", "/v1/chat/completions"), Answer(200, b"{}"), Expect(), Reset()],  # first connection
+        [Expect(), Answer(200, b"again")],  # second connection
     )
     async with play.on_stage() as upstream:
         ... talk to upstream.origin ...
     # leaving the block checks that every expectation held
 
-It knows HTTP only as far as reading a request goes; what it says is exactly the bytes of the script. A connection beyond
+It knows HTTP only as far as reading a request goes; it says exactly the bytes of the script. A connection beyond
 the script is closed at once and reported. Waiting is done on the loop's clock, so `looptime` may own it.
 """
 

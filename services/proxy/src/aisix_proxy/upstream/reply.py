@@ -125,12 +125,11 @@ class Reply:
         try:
             parser.feed_data(data)
         except HttpParserUpgrade:
+            self._extra = True
             self._fail("it switched protocols unasked")
         except HttpParserError as problem:
-            if self.complete:
-                self._extra = True
-            else:
-                self._fail(f"broken HTTP framing ({problem})")
+            self._extra = True
+            self._fail(f"broken HTTP framing ({problem})")
         if self.complete:
             self._settle()
         elif self.error is not None:
@@ -180,13 +179,15 @@ class Reply:
             self._extra = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.complete:
+            return
         self._head_bytes += len(name) + len(value)
         self._header_count += 1
         if self._head_bytes > MAX_HEAD or self._header_count > MAX_HEADERS:
             self._fail("its head or trailer is larger than the gateway accepts")
         elif not self.head_done:
             key = name.decode("latin-1").lower()
-            text = value.decode("utf-8", "surrogateescape").strip()
+            text = value.decode("utf-8", "surrogateescape").strip(" \t")
             headers = self.headers
             headers[key] = f"{headers[key]}, {text}" if key in headers else text
 
@@ -208,7 +209,7 @@ class Reply:
         self._frame()
 
     def on_body(self, data: bytes) -> None:
-        if self.error is not None:
+        if self.error is not None or self.complete:
             return
         self.received += len(data)
         if self._max_body is not None and self.received > self._max_body:
@@ -261,7 +262,7 @@ class Reply:
         self._fail(f"its body is larger than {self._max_body} bytes")
 
     def _fail(self, rule: str) -> None:
-        if self.error is None:
+        if self.error is None and not self.complete:
             self.error = UpstreamProtocol(f"{self.peer}: {rule}")
 
     def _settle(self) -> None:
