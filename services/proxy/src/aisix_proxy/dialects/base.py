@@ -22,9 +22,13 @@ class Relay(Protocol):
     failed: UpstreamError | None
     ended: bool
     """The provider's end marker was seen."""
-    finish_reasons: tuple[str, ...]
     events: int
     """How many data events were passed on to the caller."""
+
+    @property
+    def finish_reasons(self) -> tuple[str, ...]:
+        """One a choice, as they were seen."""
+        ...
 
     def feed(self, data: bytes) -> bytes: ...
 

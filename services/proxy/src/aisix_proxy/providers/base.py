@@ -64,8 +64,8 @@ class Adapter(Protocol):
         """Raises Misconfigured when the target cannot be addressed (bad credential, bad base)."""
         ...
 
-    def answer(self, request: Request, response: UpstreamResponse) -> Answer:
-        """Read a 2xx. Raises UpstreamProtocol."""
+    def answer(self, request: Request, response: UpstreamResponse, target: Target) -> Answer:
+        """Read a 2xx. Raises UpstreamProtocol, or UpstreamInBand for an error object; the credential is blanked out."""
         ...
 
     def stream(self, request: Request, target: Target) -> StreamDecoder: ...

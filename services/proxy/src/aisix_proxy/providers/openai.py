@@ -1,25 +1,39 @@
-"""The wire `openai`: OpenAI itself, and every base that speaks its chat completions API."""
+"""The wire `openai`: OpenAI itself, and every base that speaks its chat completions API. Buffered side and requests;
+streams: openai_stream. Knows no dialect, only that one of them is its own language.
+"""
 
+import re
 from typing import Final
 
+import msgspec
+
 from ..canonical.answer import Answer
-from ..canonical.errors import UpstreamError
-from ..canonical.events import Event
+from ..canonical.errors import Misconfigured, UpstreamError, UpstreamProtocol, UpstreamStatus
 from ..canonical.http import Origin, UpstreamRequest, UpstreamResponse
 from ..canonical.operation import Operation
 from ..canonical.request import Request
 from ..canonical.target import Target
+from ..wire.members import Malformed, decode_as, join_members, read_members
+from ..wire.openai_chat import (
+    finish_reason,
+    produced_text,
+    read_answer,
+    read_error,
+    read_usage,
+    safe_text,
+)
 from .base import CallContext
+from .openai_address import address
+from .openai_stream import OpenAIStream
+from .overrides import change_body, extra_headers
 
+USER_AGENT: Final = "aisix/0.1"
+INCLUDE_USAGE: Final = b'{"include_usage":true}'
 
-class OpenAIStream:
-    """Reads a stream of chat.completion.chunk events (providers/base.py, StreamDecoder)."""
-
-    def feed(self, data: bytes) -> list[Event]:
-        raise NotImplementedError
-
-    def finish(self) -> list[Event]:
-        raise NotImplementedError
+_SAFE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?\Z")
+_COLON: Final = re.compile(rb"[ \t\n\r]*:[ \t\n\r]*")
+_SECONDS: Final = re.compile(r"[0-9]{1,7}\Z")
+_OURS: Final = ("authorization", "content-type", "accept", "user-agent", "x-aisix-request-id")
 
 
 class OpenAI:
@@ -30,16 +44,130 @@ class OpenAI:
     native: frozenset[str] = frozenset({"openai-chat"})
 
     def address(self, provider: str, api_base: str | None) -> tuple[Origin, str]:
-        raise NotImplementedError
+        return address(provider, api_base)
 
     def encode(self, request: Request, target: Target, context: CallContext) -> UpstreamRequest:
-        raise NotImplementedError
+        return UpstreamRequest(
+            origin=target.origin,
+            method="POST",
+            path=f"{target.base_path}/chat/completions",
+            headers=tuple(_headers(request, target, context)),
+            body=_body(request, target),
+            trust=target.trust,
+        )
 
-    def answer(self, request: Request, response: UpstreamResponse) -> Answer:
-        raise NotImplementedError
+    def answer(self, request: Request, response: UpstreamResponse, target: Target) -> Answer:
+        try:
+            fields = read_members(response.body)
+        except Malformed as malformed:
+            raise UpstreamProtocol(str(malformed)) from None
+        body = read_answer(response.body, target.credential)
+        if body.choices is None:
+            raise UpstreamProtocol("choices: is required")
+        return Answer(
+            fields=fields,
+            usage=read_usage(body.usage),
+            text="".join([produced_text(choice.message) for choice in body.choices if choice.message]),
+            finish_reasons=tuple([finish_reason(choice) or "stop" for choice in body.choices]),
+            id=body.id if isinstance(body.id, str) else "",
+            model=body.model if isinstance(body.model, str) else "",
+        )
 
     def stream(self, request: Request, target: Target) -> OpenAIStream:
-        raise NotImplementedError
+        return OpenAIStream(target.credential)
 
     def error(self, response: UpstreamResponse, target: Target) -> UpstreamError:
-        raise NotImplementedError
+        status = response.status
+        if not 400 <= status < 500:
+            return UpstreamStatus(status, f"upstream returned {status}")
+        message, code, param = _read_error(response, target)
+        return UpstreamStatus(
+            status,
+            message or f"upstream returned {status}",
+            code=code,
+            param=param,
+            retry_after=_retry_after(response) if status == 429 else None,
+        )
+
+
+def _headers(request: Request, target: Target, context: CallContext) -> list[tuple[str, str]]:
+    credential = target.credential.reveal()
+    if not _SAFE.match(credential):
+        raise Misconfigured(
+            "invalid upstream credentials: the provider key's api_key must not be empty, and may hold only what can "
+            "stand in a header",
+            status=401,
+            type="authentication_error",
+        )
+    headers = [
+        ("Authorization", f"Bearer {credential}"),
+        ("Content-Type", "application/json"),
+        ("User-Agent", USER_AGENT),
+        ("x-aisix-request-id", context.request_id),
+    ]
+    if request.stream:
+        headers.append(("Accept", "text/event-stream"))
+    if target.headers or target.forward_headers:
+        headers += extra_headers(target.headers, target.forward_headers, context, _OURS)
+    return headers
+
+
+def _body(request: Request, target: Target) -> bytes:
+    """The caller's bytes with the provider's name of the model, the question for usage, and the operator's changes."""
+    model = msgspec.json.encode(target.model_name)
+    asked = bytes(request.fields.get("stream_options", b"null")) != b"null"
+    inject = request.stream and not asked
+    if not target.body and not (inject and "stream_options" in request.fields):
+        spliced = _splice(request, model, INCLUDE_USAGE if inject else b"")
+        if spliced is not None:
+            return spliced
+    members = dict(request.fields)
+    members["model"] = msgspec.Raw(model)
+    if inject:
+        members["stream_options"] = msgspec.Raw(INCLUDE_USAGE)
+    return join_members(change_body(members, target.body) if target.body else members)
+
+
+def _splice(request: Request, model: bytes, stream_options: bytes) -> bytes | None:
+    """The body with `model` in place and `stream_options` (if any) at its end; None when that is not safe.
+
+    Safe is: the name `model` is written once, and cannot be written in escapes (each of its letters is `\\u006x`). It
+    then is the member that was read, and the provider cannot see another one, whatever it does with duplicates.
+    """
+    body = request.body
+    if body.count(b'"model"') != 1 or b"\\u006" in body:
+        return None
+    old = bytes(request.fields["model"])
+    if old != model:
+        colon = _COLON.match(body, body.index(b'"model"') + 7)
+        if colon is None:
+            return None
+        body = body[: colon.end()] + model + body[colon.end() + len(old) :]
+    if stream_options:
+        body = body.rstrip()[:-1] + b',"stream_options":' + stream_options + b"}"
+    return body
+
+
+def _read_error(response: UpstreamResponse, target: Target) -> tuple[str, str | None, str | None]:
+    """(message, code, param) of a 4xx: OpenAI's envelope, else the text as it is."""
+    try:
+        body = decode_as(_ANY, response.body)
+    except Malformed:
+        body = None
+    if isinstance(body, dict):
+        message, code, param = read_error(body.get("error"), target.credential)
+        if message:
+            return message, code, param
+        for name in ("message", "detail"):  # envelopes of servers that are compatible but for their errors
+            if isinstance(body.get(name), str) and body[name]:
+                return safe_text(body[name], target.credential), code, param
+    return safe_text(response.body.decode(errors="replace").strip(), target.credential), None, None
+
+
+def _retry_after(response: UpstreamResponse) -> int | None:
+    """Whole seconds only; a date, or more than four months, is nobody's advice (data-plane 2.5)."""
+    value = response.headers.get("retry-after", "").strip()
+    return int(value) if _SECONDS.match(value) else None
+
+
+_ANY: Final = msgspec.json.Decoder()

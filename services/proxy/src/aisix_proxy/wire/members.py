@@ -21,6 +21,7 @@ _SPACE: Final = re.compile(r"[ \t\n\r]*")
 _WALKER: Final = json.JSONDecoder(parse_int=str, parse_float=str)
 _PATH: Final = re.compile(r"(?s)(.*?)(?: - at `\$\.?(.*)`)?\Z")
 _MISSING: Final = re.compile(r"Object missing required field `(.*)`")
+_TYPE: Final = re.compile(r"\b(?:str|int|float|bool)\b")
 _WORDS: Final = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
 
 
@@ -126,5 +127,5 @@ def _rule(error: msgspec.ValidationError) -> Malformed:
     path = path.replace("[...]", "[]")
     if missing := _MISSING.fullmatch(text):
         return Malformed("is required", f"{path}.{missing[1]}" if path else missing[1])
-    rule = re.sub(r"`(\w+)`", lambda word: _WORDS.get(word[1], word[1]), text)
-    return Malformed(rule[:1].lower() + rule[1:].replace(" | ", " or ").replace("`", ""), path)
+    rule = _TYPE.sub(lambda word: _WORDS[word[0]], text).replace(" | ", " or ").replace("`", "")
+    return Malformed(rule[:1].lower() + rule[1:], path)

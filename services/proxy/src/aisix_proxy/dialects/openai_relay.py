@@ -1,0 +1,253 @@
+"""A provider's stream on its way to an OpenAI caller, both speaking the same language: bytes pass, somebody listens.
+
+What the contract makes ours (design 4.1): `model` is the caller's alias in every chunk, the usage-only chunk is hidden
+unless asked for, an error chunk ends the stream, and thinking is found under `reasoning_content`. Nothing else changes.
+
+This is the hot path: a stream has hundreds of events and a microsecond or two for each. Three ways, the cheapest first:
+
+* `_pass_alike`: the usual chunk is a head and a tail seen before, with nothing but string text between. No look inside.
+* `_pass`: it begins with the bytes, verified once by a real parse, that end in the model's value, and shows no member
+  that needs a closer look. One replacement of bytes.
+* `_take_apart`: every other chunk is parsed, and put together from its members' own bytes.
+
+No text a model writes can fake its way: a JSON string holds no raw line end, and no quote without a backslash.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from ..canonical.errors import UpstreamAborted, UpstreamError, UpstreamProtocol
+from ..canonical.request import Request
+from ..canonical.target import Target
+from ..canonical.usage import Usage
+from ..wire.members import Malformed, join_members, read_members
+from ..wire.openai_chat import DONE, Body, choice_index, finish_reason, read_answer, read_usage
+from ..wire.sse import SseDecoder, complete
+from .openai_produced import Produced
+from .openai_reasoning import REASONING, show_reasoning
+from .openai_telltales import Telltales
+
+EVENT_LIMIT: Final = 1 << 20
+"""Bytes of one event; more is no chunk, but somebody who fills our memory."""
+END: Final = b"data: [DONE]\n\n"
+
+_LESSONS: Final = 8
+"""How often the prefix is learnt anew before a provider is given up whose chunks do not begin alike."""
+
+
+_TEXTS: Final = (b'"content":"', b'"reasoning_content":"', b'"content": "', b'"reasoning_content": "')
+"""What stands right in front of a usual chunk's text."""
+
+
+class OpenAIRelay:
+    """dialects/base.py, Relay."""
+
+    def __init__(self, request: Request, target: Target) -> None:
+        self.usage: Usage | None = None
+        self.failed: UpstreamError | None = None
+        self.ended = False
+        self.events = 0
+        self._finished: dict[int, str] = {}
+        self._include_usage = request.include_usage
+        self._credential = target.credential
+        self._alias = msgspec.json.encode(request.model)
+        self._reasoning = tuple(target.reasoning_field.split(".")) if target.reasoning_field else REASONING
+        self._telltales = Telltales("finish_reason", "usage", "error", self._reasoning[-1])
+        self._decoder = SseDecoder(max_event=EVENT_LIMIT)
+        self._rest = bytearray()
+        """The frame that is not complete yet."""
+        self._prefix = self._our_prefix = b""
+        self._lessons = 0
+        self._head = self._tail = self._seam = self._our_head = self._our_seam = b""
+        self._produced = Produced()
+
+    @property
+    def finish_reasons(self) -> tuple[str, ...]:
+        return tuple(self._finished.values())
+
+    def feed(self, data: bytes) -> bytes:
+        if self.ended or self.failed is not None:
+            return b""
+        if not self._rest and (out := self._pass_alike(data)):
+            return out
+        frames = self._whole_frames(data)
+        if not frames:
+            return b""
+        out = self._pass_alike(frames)
+        if not out:
+            out = self._pass(frames) or self._take_apart(frames)
+            self._remember(out)
+        return out
+
+    def finish(self) -> bytes:
+        if self.ended or self.failed is not None:
+            return b""
+        out = self._take_apart(bytes(self._rest) + b"\n\n") if self._rest else b""
+        self._remember(out)
+        if isinstance(self.failed, UpstreamProtocol):
+            self.failed = None  # half an event is no event: what matters is whether the answer was complete without it
+        if self.ended or self.failed is not None:
+            return out
+        if not self._finished:
+            raise UpstreamAborted
+        self.ended = True
+        return out + END
+
+    def produced_tokens(self, count: Callable[[str], int]) -> int:
+        return self._produced.tokens(count)
+
+    def _remember(self, out: bytes) -> None:
+        if out and self.usage is None:  # else nobody will ask
+            self._produced.add(out.removesuffix(END))
+
+    def _whole_frames(self, data: bytes) -> bytes:
+        """All complete frames, the unfinished one of last time in front; what is left over waits in `_rest`."""
+        rest = self._rest
+        if not rest:
+            end = complete(data)
+            if end == len(data):
+                return data
+            rest += data[end:]
+            frames = data[:end]
+        else:
+            seam = max(0, len(rest) - 3)  # a frame's end has four bytes at most: only there and after can it lie
+            rest += data
+            end = complete(rest[seam:])
+            frames = bytes(rest[: seam + end]) if end else b""
+            del rest[: len(frames)]
+        if len(rest) > EVENT_LIMIT and not frames:
+            self._fail(UpstreamProtocol(f"an event of its stream is larger than {EVENT_LIMIT} bytes"))
+        return frames
+
+    def _pass_alike(self, data: bytes) -> bytes:
+        """Frames that differ from a known one in their text only, with the alias in place; else nothing."""
+        head, tail = self._head, self._tail
+        if not head or not data.startswith(head) or not data.endswith(tail) or len(data) < len(head) + len(tail):
+            return b""
+        texts = data[len(head) : -len(tail)].split(self._seam)
+        text = b"".join(texts)
+        if b'"' in text or b"\n" in text:
+            return b""
+        self.events += len(texts)
+        if self.usage is None:
+            self._produced.add_text(text)
+        if head == self._our_head:
+            return data
+        return self._our_head + self._our_seam.join(texts) + tail
+
+    def _pass(self, frames: bytes) -> bytes:
+        """The frames with the alias in place, if none needs a closer look; else nothing."""
+        prefix = self._prefix
+        if not prefix or not frames.startswith(prefix) or b"\r" in frames:
+            return b""
+        count = frames.count(b"\n\n")
+        if frames.count(b"\n") != 2 * count or (count > 1 and frames.count(b"\n\n" + prefix) != count - 1):
+            return b""
+        if self._telltales.show(frames):
+            return b""
+        self.events += count
+        if self._lessons < _LESSONS:
+            self._learn_alike(frames[frames.rfind(b"\n\n", 0, -2) + 2 :] if count > 1 else frames)
+        if prefix == self._our_prefix:
+            return frames
+        if count > 1:
+            frames = frames.replace(b"\n\n" + prefix, b"\n\n" + self._our_prefix)
+        return self._our_prefix + frames[len(prefix) :]
+
+    def _learn_alike(self, frame: bytes) -> None:
+        """Head and tail of a frame that `_pass` found harmless: around the text of its content."""
+        for mark in _TEXTS:
+            start = frame.find(mark, len(self._prefix)) + len(mark)
+            if start < len(mark):
+                continue
+            end = frame.find(b'"', start)
+            if b"\\" in frame[start:end]:
+                return
+            self._lessons += 1
+            self._head, self._tail = frame[:start], frame[end:]
+            self._seam = self._tail + self._head
+            self._our_head = self._our_prefix + self._head[len(self._prefix) :]
+            self._our_seam = self._tail + self._our_head
+            return
+
+    def _take_apart(self, frames: bytes) -> bytes:
+        try:
+            events = self._decoder.feed(frames)
+        except UpstreamProtocol as error:
+            self._fail(error)
+            return b""
+        out: list[bytes] = []
+        for event in events:
+            # an event of several lines: between JSON's tokens a line end is white space, and a space does as well
+            out.append(self._event(event.data.replace(b"\n", b" "), frames))
+            if self.ended or self.failed is not None:
+                break
+        return b"".join(out)
+
+    def _event(self, data: bytes, frames: bytes) -> bytes:
+        if data.strip() == DONE:
+            self.ended = True
+            return END
+        try:
+            chunk = read_answer(data, self._credential)
+            members = read_members(data)
+            self._learn(data, members, frames)
+            show_reasoning(members, "delta", self._reasoning)
+        except UpstreamError as error:
+            self._fail(error)
+            return b""
+        except Malformed as malformed:
+            self._fail(UpstreamProtocol(str(malformed)))
+            return b""
+        self._listen(chunk)
+        if not chunk.choices and isinstance(chunk.usage, dict) and not self._include_usage:
+            return b""
+        members["model"] = msgspec.Raw(self._alias)
+        self.events += 1
+        return b"data: " + join_members(members) + b"\n\n"
+
+    def _listen(self, chunk: Body) -> None:
+        self.usage = read_usage(chunk.usage) or self.usage
+        for choice in chunk.choices or ():
+            if reason := finish_reason(choice):
+                self._finished[choice_index(choice)] = reason
+
+    def _learn(self, data: bytes, members: dict[str, msgspec.Raw], frames: bytes) -> None:
+        """What the next chunks will begin with, should they begin like this one."""
+        if self._lessons >= _LESSONS or (self._prefix and (b"data: " + data).startswith(self._prefix)):
+            return
+        self._lessons += 1
+        head = model_head(data, members)
+        if b'"choices"' in head:
+            self._lessons = _LESSONS  # the model stands behind what changes: no two chunks will begin alike
+            return
+        for mark in (b"data: ", b"data:"):
+            if head and mark + head in frames:
+                self._prefix = mark + head
+                self._our_prefix = b"data: " + head[: -len(bytes(members["model"]))] + self._alias
+                return
+
+    def _fail(self, error: UpstreamError) -> None:
+        self.failed = error
+        self._rest.clear()
+
+
+def model_head(data: bytes, members: dict[str, msgspec.Raw]) -> bytes:
+    """The bytes of a chunk up to and including the value of its own `model` member; empty when that is not certain."""
+    value = bytes(members.get("model", b""))
+    if not value.startswith(b'"'):
+        return b""
+    for name in (b'"model":', b'"model": '):
+        at = data.find(name + value)
+        if at < 0:
+            continue
+        end = at + len(name) + len(value)
+        try:
+            changed = read_members(data[: end - len(value)] + b'"\\u0000"' + data[end:])
+        except Malformed:
+            return b""
+        # Were this a `model` deeper down, or one of two, the member would still have its old value.
+        return data[:end] if bytes(changed.get("model", b"")) == b'"\\u0000"' else b""
+    return b""

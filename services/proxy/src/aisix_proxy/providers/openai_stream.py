@@ -1,0 +1,111 @@
+"""Reads a provider's chat.completion.chunk events into canonical ones: for whoever must understand a stream.
+
+Callers that speak the same language get the bytes from the dialect's relay instead; both must agree on what they heard
+(tests/wire).
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from aisix_common.secret import Secret
+
+from ..canonical.errors import UpstreamAborted, UpstreamError, UpstreamProtocol
+from ..canonical.events import (
+    ChoiceFinished,
+    Event,
+    ReasoningProduced,
+    Started,
+    StreamEnded,
+    StreamFailed,
+    TextProduced,
+    ToolCallProduced,
+    UsageReported,
+)
+from ..wire.openai_chat import (
+    DONE,
+    Body,
+    Choice,
+    choice_index,
+    finish_reason,
+    read_answer,
+    read_usage,
+    reasoning_of,
+    text_of,
+    tool_calls_of,
+)
+from ..wire.sse import SseDecoder, SseEvent
+
+EVENT_LIMIT: Final = 1 << 20
+"""Bytes of one event; more is no chunk, but somebody who fills our memory."""
+
+
+class OpenAIStream:
+    """providers/base.py, StreamDecoder. `credential` is blanked out of error texts."""
+
+    def __init__(self, credential: Secret) -> None:
+        self._credential = credential
+        self._sse = SseDecoder(max_event=EVENT_LIMIT)
+        self._started = False
+        self._finished = False
+        self._over = False
+
+    def feed(self, data: bytes) -> list[Event]:
+        if self._over:
+            return []
+        try:
+            return self._read(self._sse.feed(data))
+        except UpstreamError as error:
+            self._over = True
+            return [StreamFailed(error)]
+
+    def finish(self) -> list[Event]:
+        if self._over:
+            return []
+        events = self._read(self._sse.finish())
+        if events and isinstance(events[-1], StreamFailed) and isinstance(events[-1].error, UpstreamProtocol):
+            events.pop()  # half an event is no event: what matters is whether the answer was complete without it
+            self._over = False
+        if not self._over and not self._finished:
+            raise UpstreamAborted
+        self._over = True
+        return events
+
+    def _read(self, frames: list[SseEvent]) -> list[Event]:
+        events: list[Event] = []
+        for frame in frames:
+            if frame.data.strip() == DONE:
+                self._over = True
+                events.append(StreamEnded())
+                break
+            try:
+                events += self._chunk(read_answer(frame.data, self._credential))
+            except UpstreamError as error:
+                self._over = True
+                events.append(StreamFailed(error))
+                break
+        return events
+
+    def _chunk(self, chunk: Body) -> Iterator[Event]:
+        if not self._started:
+            self._started = True
+            yield Started(
+                id=chunk.id if isinstance(chunk.id, str) else "",
+                model=chunk.model if isinstance(chunk.model, str) else "",
+            )
+        for choice in chunk.choices or ():
+            yield from self._choice(choice)
+        if usage := read_usage(chunk.usage):
+            yield UsageReported(usage)
+
+    def _choice(self, choice: Choice) -> Iterator[Event]:
+        index = choice_index(choice)
+        if (delta := choice.delta) is not None:
+            if reasoning := reasoning_of(delta):
+                yield ReasoningProduced(index, reasoning)
+            if text := text_of(delta.content) + text_of(delta.refusal):
+                yield TextProduced(index, text)
+            for call in tool_calls_of(delta):
+                yield ToolCallProduced(index, call.index, call.id, call.name, call.arguments)
+        if reason := finish_reason(choice):
+            self._finished = True
+            yield ChoiceFinished(index, reason)
