@@ -26,6 +26,7 @@ class CutProxy:
         self._target = port
         self._server: asyncio.Server | None = None
         self._links: set[_Link] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._silent = False
         self._budget: int | None = None
         self.port = 0
@@ -44,6 +45,8 @@ class CutProxy:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         await self.refuse()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
 
     async def refuse(self) -> None:
         """Close the listener and reset what is open."""
@@ -74,6 +77,11 @@ class CutProxy:
         for link in self._links:
             link.silence()
 
+    def mute(self) -> None:
+        """From now on nothing passes from the server on the connections that are open."""
+        for link in self._links:
+            link.silence(upward=False)
+
     async def heal(self, *, revive: bool = False) -> None:
         """Listen and forward again. With `revive`, silenced connections go on where they stopped."""
         self._silent = False
@@ -100,6 +108,10 @@ class CutProxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         try:
             away = await asyncio.open_connection("127.0.0.1", self._target, limit=_CHUNK)
         except OSError:
@@ -124,28 +136,33 @@ class _Link:
     def __init__(self, proxy: CutProxy, near: asyncio.StreamWriter, far: asyncio.StreamWriter) -> None:
         self._proxy = proxy
         self._ends = (near, far)
-        self._open = asyncio.Event()
-        self._open.set()
+        self._open = {True: asyncio.Event(), False: asyncio.Event()}
+        """By direction: is it upward (to the server)?"""
+        self.revive()
 
-    def silence(self) -> None:
-        self._open.clear()
+    def silence(self, *, upward: bool = True) -> None:
+        """Stop both directions, or only the one from the server."""
+        self._open[False].clear()
+        if upward:
+            self._open[True].clear()
 
     def revive(self) -> None:
-        self._open.set()
+        for direction in self._open.values():
+            direction.set()
 
     def reset(self) -> None:
-        self._open.set()
+        self.revive()
         for writer in self._ends:
             _reset(writer)
 
     async def pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, upward: bool) -> None:
         while data := await source.read(_CHUNK):
-            await self._open.wait()
+            await self._open[upward].wait()
             if sink.is_closing() or (not upward and not self._proxy.spend(len(data))):
                 return
             sink.write(data)
             await sink.drain()
-        await self._open.wait()
+        await self._open[upward].wait()
         sink.close()
 
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from aisix_common.store.client import EtcdClient, EtcdOptions
+
 from tests.support.etcd import EtcdServer
 
 

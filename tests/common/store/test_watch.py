@@ -9,9 +9,10 @@ import pytest
 from aisix_common.store.client import EtcdClient, EtcdOptions
 from aisix_common.store.types import Delete, Put
 from aisix_common.store.watch import WatchTuning, list_all, progress_is_in_step
+
 from tests.support.cutproxy import CutProxy
 from tests.support.etcd import EtcdServer
-from tests.support.follower import QUICK, Follower
+from tests.support.follower import Follower
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def typed(code: grpc.StatusCode, details: str, endpoint: str, revision: int = 0)
     text = details.removeprefix("etcdserver: ").strip() or code.name
     if code is grpc.StatusCode.OUT_OF_RANGE and "compacted" in details:
         return Compacted(revision)
-    if "CERTIFICATE_VERIFY_FAILED" in details or "Peer name" in details:
+    if "CERTIFICATE_VERIFY_FAILED" in details or "Verification Check failed" in details:
         return StoreDenied(f"etcd at {endpoint} showed a certificate we do not trust: check etcd.tls ({text})")
     if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED) or token_is_stale(details):
         return StoreDenied(f"etcd at {endpoint} refused us ({text}): check etcd.user, its password and its role")
