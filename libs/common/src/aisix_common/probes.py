@@ -1,4 +1,4 @@
-"""`/livez` and `/readyz`: status and body as pure functions of what the process knows (control-plane 7, data-plane 1.1).
+"""`/livez` and `/readyz`: status and body as pure functions of what the process knows (control-plane 7).
 
 Knows nothing of HTTP servers; every listener that answers probes gets its answers here. Old configuration never makes
 a process unready, only configuration that was never there does.

@@ -43,7 +43,7 @@ class TaskOwner:
         if self._closed:
             coro.close()
             raise RuntimeError(f"task {name!r} was started after its owner was closed")
-        task = asyncio.create_task(coro, name=name)
+        task = asyncio.create_task(coro, name=name)  # noqa: TID251 - the one place
         self._tasks.add(task)
         task.add_done_callback(self._ended_essential if essential else self._ended)
         return task

@@ -9,18 +9,22 @@ from .cells import CounterCell, GaugeCell, HistogramCell, SummaryCell
 from .exposition import CONTENT_TYPE, render
 from .families import Family, Sample, merge
 from .process import ProcessMetrics
-from .registry import Metric, Metrics
+from .registry import Counter, Gauge, Histogram, Metric, Metrics, Summary
 
 __all__ = [
     "CONTENT_TYPE",
+    "Counter",
     "CounterCell",
     "Family",
+    "Gauge",
     "GaugeCell",
+    "Histogram",
     "HistogramCell",
     "Metric",
     "Metrics",
     "ProcessMetrics",
     "Sample",
+    "Summary",
     "SummaryCell",
     "merge",
     "render",

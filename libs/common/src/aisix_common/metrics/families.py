@@ -1,6 +1,7 @@
 """What a process has counted, as plain values that travel between processes, and how several become one."""
 
 from collections.abc import Sequence
+from operator import add
 from typing import Literal
 
 import msgspec
@@ -36,8 +37,30 @@ class Family(msgspec.Struct, frozen=True):
 
 
 def merge(collections: Sequence[Sequence[Family]]) -> list[Family]:
-    """The families of several processes as if one had counted it all; the order is that of the first collection.
+    """The families of several processes as if one had counted it all, in the order they are first seen.
 
-    Counters, summaries and histograms add up, gauges follow their own rule.
+    Counters, summaries and histograms add up, gauges follow their own rule. A family that disagrees with the first of
+    its name in kind, labels or edges (two versions side by side) is left out: a wrong number is worse than none.
     """
-    raise NotImplementedError
+    shapes: dict[str, Family] = {}
+    series: dict[str, dict[tuple[str, ...], Sample]] = {}
+    for family in (family for collection in collections for family in collection):
+        shape = shapes.setdefault(family.name, family)
+        if (family.kind, family.labels, family.edges) != (shape.kind, shape.labels, shape.edges):
+            continue
+        merged = series.setdefault(family.name, {})
+        for sample in family.samples:
+            known = merged.get(sample.labels)
+            merged[sample.labels] = sample if known is None else _merged(shape, known, sample)
+    return [msgspec.structs.replace(shape, samples=tuple(series[name].values())) for name, shape in shapes.items()]
+
+
+def _merged(family: Family, one: Sample, other: Sample) -> Sample:
+    if family.kind == "gauge" and family.merge != "sum":
+        return max(one, other, key=_value) if family.merge == "max" else min(one, other, key=_value)
+    buckets = tuple(map(add, one.buckets, other.buckets))
+    return Sample(one.labels, one.value + other.value, one.count + other.count, buckets)
+
+
+def _value(sample: Sample) -> float:
+    return sample.value
