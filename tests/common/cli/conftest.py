@@ -51,16 +51,16 @@ class Gateway:
             ],
             env=self.environ,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
         )
         return self.process
 
     def end(self, timeout: float = 20.0) -> tuple[int, str]:
-        """Wait for its end: exit code and standard error."""
+        """Wait for its end: exit code and all it and its children wrote, in order."""
         assert self.process is not None
-        _, errors = self.process.communicate(timeout=timeout)
-        return self.process.returncode, errors
+        shown, _ = self.process.communicate(timeout=timeout)
+        return self.process.returncode, shown
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the supervisor alone."""

@@ -107,9 +107,9 @@ def test_no_admin_where_it_is_disabled(gateway: Gateway) -> None:
     gateway.environ |= {"AISIX_ADMIN__ENABLED": "false"}
     gateway.programs.write("fake_proxy", "sys.exit(9)")
     gateway.start()
-    code, errors = gateway.end()
+    code, shown = gateway.end()
     assert code == 9
-    assert "starts proxy with" in errors
+    assert "starts proxy with" in shown
 
 
 def test_the_file_may_come_from_the_environment_and_without_its_extension(gateway: Gateway) -> None:
@@ -126,6 +126,6 @@ def test_warnings_are_shown_once_and_loudly(gateway: Gateway) -> None:
     gateway.programs.write("fake_proxy", loads)
     gateway.programs.write("fake_admin", loads)
     gateway.start()
-    code, errors = gateway.end()
+    code, shown = gateway.end()
     assert code == 9
-    assert errors.count("SECURITY: admin.admin_keys") == 1
+    assert shown.count("SECURITY: admin.admin_keys") == 1

@@ -23,15 +23,15 @@ def test_a_signal_stops_all_at_once(gateway: Gateway, number: signal.Signals) ->
     _both_wait(gateway)
     begin = time.monotonic()
     gateway.send(number)
-    code, errors = gateway.end()
+    code, shown = gateway.end()
     assert code == 0
     assert time.monotonic() - begin < 5, "nothing was waited for; far less on a machine that is not busy"
     assert sorted(line for line in gateway.programs.events() if "got" in line) == [
         "fake_admin got SIGTERM",
         "fake_proxy got SIGTERM",
     ]
-    assert f"{number.name}: stopping" in errors
-    assert "Error" not in errors
+    assert f"{number.name}: stopping" in shown
+    assert "Error" not in shown
 
 
 def test_later_signals_are_ignored_while_children_drain(gateway: Gateway) -> None:
@@ -65,8 +65,8 @@ def test_sighup_is_noted_and_ignored(gateway: Gateway) -> None:
     pids = _both_wait(gateway)
     gateway.send(signal.SIGHUP)
     gateway.send(signal.SIGHUP)
-    assert gateway.process is not None and gateway.process.stderr is not None
-    while "SIGHUP is ignored" not in gateway.process.stderr.readline():
+    assert gateway.process is not None and gateway.process.stdout is not None
+    while "SIGHUP is ignored" not in gateway.process.stdout.readline():
         assert gateway.process.poll() is None
     assert all(map(alive, pids))
     gateway.send(signal.SIGTERM)
@@ -94,10 +94,10 @@ sys.exit(1)
 """,
     )
     gateway.start()
-    code, errors = gateway.end()
+    code, shown = gateway.end()
     assert code == 1
     name = ended.removeprefix("fake_")
-    assert errors.splitlines()[-2:] == [reason, f"Error: {name} ended with exit code 1; its own last lines say why"]
+    assert shown.splitlines()[-2:] == [reason, f"Error: {name} ended with exit code 1; its own last lines say why"]
     assert not any("got" in line for line in gateway.programs.events())
 
 
@@ -112,17 +112,17 @@ def test_the_exit_code_is_the_childs_and_never_success(gateway: Gateway, code: i
 def test_a_killed_child_ends_the_whole(gateway: Gateway) -> None:
     proxy, _ = _both_wait(gateway)
     os.kill(proxy, signal.SIGKILL)
-    code, errors = gateway.end()
+    code, shown = gateway.end()
     assert code == 128 + signal.SIGKILL
-    assert errors.splitlines()[-1].startswith("Error: proxy ended with exit code 137")
+    assert shown.splitlines()[-1].startswith("Error: proxy ended with exit code 137")
 
 
 def test_a_child_that_fails_while_stopping_is_told(gateway: Gateway) -> None:
     _both_wait(gateway, proxy_code=0, admin_code=5)
     gateway.send(signal.SIGTERM)
-    code, errors = gateway.end()
+    code, shown = gateway.end()
     assert code == 5
-    assert errors.splitlines()[-1].startswith("Error: admin ended with exit code 5")
+    assert shown.splitlines()[-1].startswith("Error: admin ended with exit code 5")
 
 
 def test_a_signal_before_the_children_are_up_is_a_clean_stop(gateway: Gateway) -> None:
@@ -131,22 +131,22 @@ def test_a_signal_before_the_children_are_up_is_a_clean_stop(gateway: Gateway) -
     gateway.start()
     gateway.programs.pid("fake_proxy"), gateway.programs.pid("fake_admin")
     gateway.send(signal.SIGINT)
-    code, errors = gateway.end()
+    code, shown = gateway.end()
     assert code == 0
-    assert "Traceback" not in errors
+    assert "Traceback" not in shown
 
 
 def test_a_service_that_cannot_be_imported(gateway: Gateway) -> None:
     gateway.programs.waiting("fake_proxy")
     gateway.start()
-    code, errors = gateway.end()
+    code, shown = gateway.end()
     assert code == 1
-    assert "No module named fake_admin" in errors
+    assert "No module named fake_admin" in shown
 
 
 def test_notes_are_json_where_nobody_reads_along(gateway: Gateway) -> None:
     gateway.config.write_text(gateway.config.read_text().replace("log_format: text", "log_format: auto"))
     _both_wait(gateway)
     gateway.send(signal.SIGTERM)
-    _, errors = gateway.end()
-    assert [json.loads(line)["level"] for line in errors.splitlines()] == ["info", "info"]
+    _, shown = gateway.end()
+    assert [json.loads(line)["level"] for line in shown.splitlines()] == ["info", "info"]

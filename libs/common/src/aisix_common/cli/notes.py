@@ -6,9 +6,10 @@ The logs of the services come from the services; this is no logger. Knows nothin
 import json
 import os
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Final, Literal
 
-from aisix_common.clock import SYSTEM_CLOCK, Clock, rfc3339
+from aisix_common.clock import SYSTEM_CLOCK, Clock
 from aisix_common.settings import Observability
 
 Level = Literal["info", "warn", "error"]
@@ -18,39 +19,41 @@ _RANK: Final = ("trace", "debug", "info", "warn", "error", "off")
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """Writes notes to the file descriptor `fd`, as JSON or as text, from `threshold` upwards."""
+    """Writes log lines from `threshold` upwards to `log_fd`, as JSON or as text, and last words to `error_fd`."""
 
     json: bool = False
     threshold: str = "info"
-    fd: int = 2
+    log_fd: int = 1
+    error_fd: int = 2
     clock: Clock = SYSTEM_CLOCK
 
     def say(self, level: Level, message: str) -> None:
         """One line of log."""
         if _RANK.index(level) < _RANK.index(self.threshold):
             return
-        moment = rfc3339(self.clock.now())
+        moment = self.clock.now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         if self.json:
-            record = {"timestamp": moment, "level": level, "service": "aisix", "message": message}
-            self._write(json.dumps(record, ensure_ascii=False))
+            record = {"time": moment, "level": level, "service": "aisix", "event": message}
+            _write(self.log_fd, json.dumps(record, ensure_ascii=False))
         else:
-            self._write(f"{moment} {level.upper():5} aisix: {message}")
+            _write(self.log_fd, f"{moment} {level:<7} aisix: {message}")
 
     def fail(self, message: str) -> None:
-        """Why the command ends; shown whatever the level, and as people expect it from a command."""
-        self._write(message if message.startswith("Error: ") else f"Error: {message}")
-
-    def _write(self, line: str) -> None:
-        try:
-            os.write(self.fd, f"{line}\n".encode(errors="backslashreplace"))
-        except OSError:
-            pass  # The terminal is gone; that is no reason to stop serving.
+        """Why the command ends; shown whatever the level, in the form people expect from a command."""
+        _write(self.error_fd, message if message.startswith("Error: ") else f"Error: {message}")
 
 
-def notes_for(observability: Observability, fd: int = 2) -> Notes:
-    """The notes that `observability` asks for."""
+def _write(fd: int, line: str) -> None:
+    try:
+        os.write(fd, f"{line}\n".encode(errors="backslashreplace"))
+    except OSError:
+        pass  # The terminal or the reader is gone; that is no reason to stop serving.
+
+
+def notes_for(observability: Observability, log_fd: int = 1) -> Notes:
+    """The notes that `observability` asks for; of a list of levels the first one without a target counts."""
     plain = [part for part in observability.log_level.split(",") if "=" not in part]
     wants_json = observability.log_format == "json"
     if observability.log_format == "auto":
-        wants_json = not os.isatty(fd)
-    return Notes(json=wants_json, threshold=plain[-1] if plain else "info", fd=fd)
+        wants_json = not os.isatty(log_fd)
+    return Notes(json=wants_json, threshold=plain[0] if plain else "info", log_fd=log_fd)
