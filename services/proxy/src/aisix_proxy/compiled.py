@@ -7,7 +7,7 @@ the same objects. An exchange keeps the Compiled it began with; a row that chang
 Knows resources, adapters and metric cells; no request, no socket.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from aisix_common.resources import ApiKey, Model, ProviderKey
@@ -60,11 +60,11 @@ class CompiledKey:
             "user_id": row.user_id,
         }.get(field)
 
-    def remembered(self, what: Any) -> Any:  # noqa: ANN401 - whatever the settlement keeps under its own key
+    def remembered(self, what: Any) -> Any:
         """What `remember` was given under `what`, else None."""
         return self._cells.get(what)
 
-    def remember(self, what: Any, value: Any) -> None:  # noqa: ANN401
+    def remember(self, what: Any, value: Any) -> None:
         """Keep a value with this record, for as long as the row lives; bounded."""
         if len(self._cells) >= _CELLS_PER_KEY:
             self._cells.clear()
@@ -83,6 +83,9 @@ class Compiled:
     def __init__(self, snapshot: Snapshot, defaults: Defaults, previous: "Compiled | None" = None) -> None:
         self.snapshot = snapshot
         self._defaults = defaults
+        self._keys: dict[str, CompiledKey] = {}
+        self._models: dict[str, CompiledModel] = {}
+        self._wildcards: tuple[tuple[str, str, Entry[Model]], ...]
         models = snapshot.table(Model)
         if previous is not None and previous._defaults == defaults:
             self._keys, self._models = previous._keys, previous._models
@@ -91,7 +94,6 @@ class Compiled:
             if len(self._models) > 2 * len(models.by_id) + 64:
                 self._models = {id: record for id, record in self._models.items() if id in models.by_id}
         else:
-            self._keys, self._models = {}, {}
             self._wildcards = _wildcards(snapshot)
         self._credentials: dict[str, CompiledKey] = {}
         self._captures: dict[str, CompiledModel] = {}
@@ -101,7 +103,7 @@ class Compiled:
         return self._credentials.get(header)
 
     def remember_credential(self, header: str, key: CompiledKey) -> None:
-        """Spare the next request with this header value the hash. Only good keys are kept; bounded; gone on any change."""
+        """Spare the next request with this header value the hash. Bounded, and gone with any change."""
         if len(self._credentials) >= _REMEMBERED_CREDENTIALS:
             self._credentials.clear()
         self._credentials[header] = key
@@ -131,6 +133,11 @@ class Compiled:
         """Every row a caller can name as it is, in the order of their names (no wildcards)."""
         table = self.snapshot.table(Model).by_name
         return (self._record(table[name]) for name in sorted(table) if "*" not in name)
+
+    @property
+    def known_names(self) -> Mapping[str, object]:
+        """Every display name there is; for `in`."""
+        return self.snapshot.table(Model).by_name
 
     def rows(self) -> Iterator[CompiledModel]:
         """Every model row, in the order of their names."""

@@ -9,15 +9,17 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final
 
 import msgspec
-from aisix_common.resources import Model, ProviderKey
-from aisix_common.snapshot import Entry
 from msgspec import UNSET, UnsetType
 
+from aisix_common.resources import Model, ProviderKey
+from aisix_common.snapshot import Entry
+
 from .canonical.errors import GatewayError, Misconfigured
-from .canonical.target import BodyOverrides, HeaderTemplate, Target, TlsTrust
+from .canonical.http import TlsTrust
+from .canonical.target import BodyOverrides, HeaderTemplate, Target
 from .providers import ADAPTER
 from .providers.base import Adapter
-from .telemetry.proxy_metrics import UNKNOWN, DeploymentCells
+from .telemetry.proxy_metrics import UNKNOWN, DeploymentCells, ProxyMetrics
 
 NO_BRIDGE: Final = "no bridge registered for provider"
 _VARIABLE: Final = re.compile(r"\$\{([^}]*)\}")
@@ -31,6 +33,8 @@ class Problem(msgspec.Struct, frozen=True):
     message: str
     status: int
     type: str
+    summary: str
+    """The same without names, for counting rows by reason."""
 
     def error(self) -> GatewayError:
         return Misconfigured(self.message, status=self.status, type=self.type)
@@ -88,7 +92,7 @@ class CompiledModel:
         """As it is configured, so a wildcard's star and not what a caller made of it: fit for a label."""
         return _given(self.entry.value.model_name) or UNKNOWN
 
-    def deployment(self, metrics: Any) -> DeploymentCells:  # noqa: ANN401 - ProxyMetrics, whose module needs not be known
+    def deployment(self, metrics: ProxyMetrics) -> DeploymentCells:
         """The metric cells of its attempts, looked up once."""
         if self._deployment is None:
             target = self.target
@@ -119,6 +123,7 @@ def compile_model(entry: Entry[Model], key_entry: Entry[ProviderKey] | None, def
             f"model {quoted(model.display_name)} is a {model.shape} model; this gateway serves direct models only",
             501,
             "not_supported",
+            f"{model.shape} models are not served by this version",
         )
         return compiled
     if key_entry is None:
@@ -127,17 +132,20 @@ def compile_model(entry: Entry[Model], key_entry: Entry[ProviderKey] | None, def
             " its provider_key_id must be the id of one",
             400,
             "invalid_request_error",
+            "provider_key_id names no provider key",
         )
         return compiled
     adapter = ADAPTER.get(_wire(model, key_entry.value))
     if adapter is None:
-        compiled.problem = Problem(NO_BRIDGE, 503, "provider_unavailable")
+        compiled.problem = Problem(
+            NO_BRIDGE, 503, "provider_unavailable", "no adapter of this version speaks to the provider"
+        )
         return compiled
     try:
         compiled.target = _target(entry, key_entry, adapter, defaults)
         compiled.adapter = adapter
     except Misconfigured as error:
-        compiled.problem = Problem(error.message, error.status, error.type)
+        compiled.problem = Problem(error.message, error.status, error.type, error.message)
     return compiled
 
 
@@ -207,9 +215,7 @@ def _body(key: ProviderKey) -> BodyOverrides:
         renames=(request and request.param_renames) or {},
         temperature_min=constraints.temperature_min if constraints else None,
         temperature_max=constraints.temperature_max if constraints else None,
-        defaults={
-            name: value.value() for name, value in ((request and request.default_body_fields) or {}).items()
-        },
+        defaults={name: value.value() for name, value in ((request and request.default_body_fields) or {}).items()},
         flatten_content=bool(response and response.content_list_to_string),
     )
 
@@ -242,5 +248,5 @@ def _networks(cidrs: Sequence[str]) -> tuple[IPv4Network | IPv6Network, ...]:
     return tuple(networks)
 
 
-def _given(value: Any) -> Any:  # noqa: ANN401 - any optional field
+def _given(value: Any) -> Any:
     return None if isinstance(value, UnsetType) or value is UNSET else value

@@ -17,9 +17,10 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
+from multidict import CIMultiDictProxy
+
 from aisix_common.service.headers import REQUEST_ID, SERVER, chosen_request_id, new_request_id
 from aisix_common.service.lifecycle import Lifecycle
-from multidict import CIMultiDictProxy
 
 from ..canonical.errors import BadRequest, CallerError, TooLarge
 
@@ -261,14 +262,14 @@ class HttpRequest:
     def _cancel(self, exc: BaseException) -> None:
         self._payload.set_exception(exc)
 
-    async def prepare(self, request: Any) -> None:  # noqa: ANN401 - itself
+    async def prepare(self, request: Any) -> None:
         pass
 
     async def write_eof(self) -> None:
         pass
 
 
-def request_maker(front: Front) -> Any:  # noqa: ANN401 - aiohttp's own alias names its request class
+def request_maker(front: Front) -> Any:
     """The `request_factory` of aiohttp's server."""
 
     def make(

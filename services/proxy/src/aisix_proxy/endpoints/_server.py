@@ -34,17 +34,17 @@ class _Protocol(RequestHandler):
 
     __slots__ = ("_show",)
 
-    def __init__(self, server: "EdgeServer", **options: Any) -> None:  # noqa: ANN401 - aiohttp's
+    def __init__(self, server: "EdgeServer", **options: Any) -> None:
         super().__init__(server, **options)
         self._show = server.show
 
     def handle_error(
         self,
-        request: Any,  # noqa: ANN401 - a HttpRequest; aiohttp's signature names its own class
+        request: Any,
         status: int = 500,
         exc: BaseException | None = None,
         message: str | None = None,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:
         request.keep_alive = False
         if request.committed:
             raise ConnectionResetError("the answer has begun already")

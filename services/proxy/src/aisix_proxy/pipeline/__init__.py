@@ -1,7 +1,7 @@
 """The pipeline's stages, in order, per kind of endpoint: this is where a request's path is read (style 1).
 
-The order decides which error wins (data-plane 3): who you are, then what you ask for, then whether you may, then the way
-to a provider. What a stage takes it gives back through `exchange.exits`, so nothing here needs a second half.
+The order decides which error wins (data-plane 3): who you are, what you ask for, whether you may, then the way to a
+provider. What a stage takes it gives back through `exchange.exits`, so nothing here needs a second half.
 """
 
 from typing import Final

@@ -11,7 +11,7 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 
 def parse_address(text: str) -> Address | None:
-    """`ip`, `ip:port`, `[v6]` or `[v6]:port`; None for anything else. An IPv4 address mapped into IPv6 counts as IPv4."""
+    """`ip`, `ip:port`, `[v6]` or `[v6]:port`; None for anything else. IPv4 mapped into IPv6 counts as IPv4."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

@@ -38,7 +38,7 @@ async def deliver(exchange: Exchange) -> None:
 
 
 async def flush(downstream: Downstream) -> None:
-    """Wait for a slow reader. Raises ReaderStalled, having dropped the connection, when it takes nothing for a minute."""
+    """Wait for a slow reader. Drops the connection and raises ReaderStalled when it takes nothing for a minute."""
     try:
         async with asyncio.timeout(STALL_SECONDS):
             await downstream.drain()

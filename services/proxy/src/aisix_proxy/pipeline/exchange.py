@@ -14,7 +14,8 @@ from multidict import CIMultiDictProxy
 from ..canonical.errors import GatewayError
 from ..canonical.request import Request
 from ..canonical.usage import NO_USAGE, Usage
-from ..compiled import Compiled, CompiledKey, CompiledModel
+from ..compiled import Compiled, CompiledKey
+from ..compiled_model import CompiledModel
 from ..dialects.base import Relay
 from ..upstream.client import UpstreamStream
 from .endpoint import Endpoint

@@ -27,5 +27,5 @@ class Exits:
         while callbacks:
             try:
                 callbacks.pop()()
-            except Exception:
+            except Exception:  # noqa: BLE001 - one broken promise must not break the others
                 _log.exception("an exchange could not settle everything it owed")

@@ -34,7 +34,7 @@ async def run(exchange: Exchange, stages: Sequence[Stage]) -> None:
         exchange.client_gone = True
         exchange.status = CLIENT_GONE
         raise
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer and the log the rest
         _log.exception("an exchange failed by a mistake of ours", request_id=exchange.request_id)
         exchange.error = InternalError()
         exchange.status = exchange.error.status

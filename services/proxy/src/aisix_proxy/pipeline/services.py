@@ -1,4 +1,4 @@
-"""Everything long-lived that an exchange may use, as one frozen value made by `app.py` and nowhere else (design 4.6)."""
+"""Everything long-lived that an exchange may use: one frozen value, made by `app.py` and nowhere else (design 4.6)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

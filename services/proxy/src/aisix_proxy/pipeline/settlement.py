@@ -46,7 +46,7 @@ def _stream_usage(exchange: Exchange) -> Usage:
         return estimated_usage(
             exchange, model.target.model_name, relay.produced_tokens if relay.events else lambda count: 0
         )
-    except Exception:
+    except Exception:  # noqa: BLE001 - a count that fails must not cost the log line and the metrics
         _log.exception("tokens could not be counted", request_id=exchange.request_id)
         return NO_USAGE
 
@@ -77,11 +77,12 @@ def _count(exchange: Exchange, ended: float) -> None:
 def _subject(exchange: Exchange, client_type: str) -> Subject:
     endpoint, key, model = exchange.endpoint, exchange.key, exchange.model
     row = key.entry.value if key else None
-    subject = {
+    key_entry = model.key_entry if model else None
+    subject: dict[str, str | None] = {
         "api_key_id": key.id if key else None,
-        "team_id": row and row.team_id,
-        "user_id": row and row.user_id,
-        "user_name": row and row.user_name,
+        "team_id": row.team_id if row else None,
+        "user_id": row.user_id if row else None,
+        "user_name": row.user_name if row else None,
         "client_type": client_type,
     }
     if model is not None:
@@ -89,18 +90,16 @@ def _subject(exchange: Exchange, client_type: str) -> Subject:
             "provider": model.provider,
             "model": model.name,
             "upstream_model": model.upstream_model,
-            "provider_key_id": model.key_entry and model.key_entry.id,
-            "provider_key_name": model.key_entry and model.key_entry.value.display_name,
+            "provider_key_id": key_entry.id if key_entry else None,
+            "provider_key_name": key_entry.value.display_name if key_entry else None,
         }
-    return Subject(
-        endpoint.path, endpoint.protocol, **{name: value for name, value in subject.items() if value}
-    )
+    return Subject(endpoint.path, endpoint.protocol, **{name: value for name, value in subject.items() if value})
 
 
 def _line(exchange: Exchange, ended: float) -> dict[str, Any]:
     inbound, model, usage = exchange.inbound, exchange.model, exchange.usage
     line: dict[str, Any] = {
-        "message": MESSAGE,
+        "event": MESSAGE,
         "method": inbound.method,
         "path": exchange.endpoint.path,
         "status": exchange.status,

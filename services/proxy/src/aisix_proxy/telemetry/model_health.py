@@ -1,38 +1,72 @@
-"""How each model's upstream is doing, by consecutive failures (data-plane 6.7). Reporting only: nothing is routed by it yet.
+"""How each model's upstream is doing, by consecutive failures (data-plane 6.7). Nothing is routed by it yet.
 
-Counts are kept by display name, in this process. The map is bounded by `forget`, which the compiler calls with the
-names that still exist.
+Counts are kept by display name, in this process; `forget` bounds them by the names that still exist.
 """
 
 from collections.abc import Container
 from typing import Final
 
+from ..canonical.errors import (
+    UpstreamAborted,
+    UpstreamError,
+    UpstreamInBand,
+    UpstreamProtocol,
+    UpstreamStatus,
+    UpstreamTimeout,
+)
+
 DEGRADED_AFTER: Final = 4
 DOWN_AFTER: Final = 8
+_OWN_FAULT: Final = frozenset({401, 408, 429})
+"""4xx that speak of the provider or its key, not of what the caller asked (the default triggers of data-plane 6.6)."""
+_BY_STATUS: Final = {
+    401: "upstream_auth_failure",
+    408: "upstream_request_timeout",
+    429: "upstream_rate_limited",
+}
+
+
+def reason_of(error: UpstreamError) -> str:
+    """The `status_reason` of control-plane 5.2; `""` when the failure is none of the provider's."""
+    if isinstance(error, UpstreamStatus):
+        if error.upstream_status in _OWN_FAULT:
+            return _BY_STATUS[error.upstream_status]
+        if error.upstream_status < 500:
+            return "" if error.upstream_status >= 400 else "upstream_status_failure"
+        return "upstream_server_error"
+    if isinstance(error, UpstreamTimeout):
+        return "request_timeout"
+    if isinstance(error, UpstreamProtocol):
+        return "upstream_decode_error"
+    if isinstance(error, UpstreamInBand):
+        return "upstream_in_band_error" if error.status >= 500 else ""
+    return "transport_error" if isinstance(error, UpstreamAborted) or error.status == 502 else ""
 
 
 class ModelHealth:
     """Counts consecutive upstream failures."""
 
     def __init__(self) -> None:
-        self._failures: dict[str, int] = {}
-        self.changes = 0
-        """Grows whenever some model's level changes, so that whoever publishes levels knows when to."""
+        self._failures: dict[str, tuple[int, str]] = {}
 
     def succeeded(self, name: str) -> None:
-        if self._failures and self._failures.pop(name, 0) >= DEGRADED_AFTER:
-            self.changes += 1
+        if self._failures:
+            self._failures.pop(name, None)
 
-    def failed(self, name: str) -> None:
-        failures = self._failures.get(name, 0) + 1
-        self._failures[name] = failures
-        if failures in (DEGRADED_AFTER, DOWN_AFTER):
-            self.changes += 1
+    def failed(self, name: str, error: UpstreamError) -> None:
+        """Count a failure, unless the caller's own request was at fault."""
+        reason = reason_of(error)
+        if reason:
+            self._failures[name] = (self._failures.get(name, (0, ""))[0] + 1, reason)
 
     def level(self, name: str) -> int:
         """0 healthy, 1 degraded, 2 down."""
-        failures = self._failures.get(name, 0)
+        failures = self._failures.get(name, (0, ""))[0]
         return (failures >= DEGRADED_AFTER) + (failures >= DOWN_AFTER)
+
+    def reason(self, name: str) -> str:
+        """Why the last attempt failed; `""` after a success."""
+        return self._failures.get(name, (0, ""))[1]
 
     def unhealthy(self) -> dict[str, int]:
         """Level by name, of all that are not healthy."""

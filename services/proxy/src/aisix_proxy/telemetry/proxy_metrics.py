@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+
 from aisix_common.metrics import Metrics
 
 from ..canonical.usage import Usage
@@ -186,10 +187,10 @@ class ProxyMetrics:
             "aisix_llm_tokens_by_client_total", "Tokens by kind of client.", ("client_type", "model", "token_type")
         )
         self.e2e_latency = metrics.histogram(
-            "aisix_request_e2e_latency_seconds", "From first to last byte.", _LATENCY, tuple(buckets.e2e)
+            "aisix_request_e2e_latency_seconds", "From first to last byte.", _LATENCY, buckets=buckets.e2e
         )
         self.request_ttft = metrics.histogram(
-            "aisix_request_ttft_seconds", "Until a stream's first byte.", _LATENCY, tuple(buckets.ttft)
+            "aisix_request_ttft_seconds", "Until a stream's first byte.", _LATENCY, buckets=buckets.ttft
         )
         self.auth_decisions = counter(
             "aisix_auth_decisions_total", "Decisions on callers' keys.", ("method", "result", "reason")
@@ -201,9 +202,7 @@ class ProxyMetrics:
         self.deployment_failures = counter(
             "aisix_deployment_failure_responses_total", "Attempts that failed.", _DEPLOYMENT
         )
-        self.deployment_state = metrics.gauge(
-            "aisix_deployment_state", "0 healthy, 2 down.", _DEPLOYMENT, merge="max"
-        )
+        self.deployment_state = metrics.gauge("aisix_deployment_state", "0 healthy, 2 down.", _DEPLOYMENT, merge="max")
         self.in_flight = metrics.gauge(
             "aisix_proxy_in_flight_requests", "Between first and last byte.", ("endpoint", "inbound_protocol")
         )
@@ -232,7 +231,7 @@ class ProxyMetrics:
         self._anonymous: dict[tuple[str, int], ExchangeCells] = {}
 
     def anonymous(self, endpoint: str, protocol: str, status: int, *, inference: bool) -> ExchangeCells:
-        """The cells of requests that ended before their caller was known. Endpoints and statuses are few: all are kept."""
+        """The cells of requests whose caller is unknown. Endpoints and statuses are few: all are kept."""
         cells = self._anonymous.get((endpoint, status))
         if cells is None:
             cells = ExchangeCells(self, Subject(endpoint, protocol), status, stream=False, inference=inference)

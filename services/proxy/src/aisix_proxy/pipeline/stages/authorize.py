@@ -18,6 +18,4 @@ async def authorize(exchange: Exchange) -> None:
     if model.restricted:
         address = parse_address(exchange.client_ip)
         if address is None or not within(address, model.allowed_networks):
-            raise Forbidden(
-                "Access denied: your client IP is not allowed to access this model", code="ip_restricted"
-            )
+            raise Forbidden("Access denied: your client IP is not allowed to access this model", code="ip_restricted")

@@ -52,7 +52,7 @@ async def call_upstream(exchange: Exchange) -> None:
             deployment.failed.add(1)
             if not isinstance(error, UpstreamError):
                 raise
-            services.health.failed(model.name)
+            services.health.failed(model.name, error)
             if not policy.allows(error, retries):
                 raise
             wait = backoff(retries + 1, services.random(), error.retry_after)
@@ -71,7 +71,7 @@ async def _send(exchange: Exchange, attempt: Attempt, request: Request, target: 
     exchange.provider_request_id = response.headers.get("x-request-id", "")
     if not 200 <= response.status < 300:
         raise adapter.error(_cut(response), target)
-    answer = adapter.answer(request, response)
+    answer = adapter.answer(request, response, target)
     usage = answer.usage
     if usage is None:  # a vocabulary may have to be loaded for it: not on the loop
         text = answer.text
@@ -151,5 +151,3 @@ def _cut(response: UpstreamResponse) -> UpstreamResponse:
 def call_headers(exchange: Exchange, content_type: bytes) -> bytes:
     """The head lines of an answered call (data-plane 6.8)."""
     return b"Content-Type: %b\r\nx-aisix-call-id: %b\r\n" % (content_type, exchange.inbound.shown_request_id.encode())
-
-

@@ -1,0 +1,205 @@
+"""Where the proxy is put together: the only place that makes long-lived objects (design 4.6).
+
+`build` is the frame's (`aisix_common.service.run_service`); `make_services` is the part of it that needs no etcd, for
+tests and tools that bring a snapshot of their own. Whatever is opened here has its close on the stack beside it.
+"""
+
+import gc
+import random
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aisix_common.clock import SYSTEM_CLOCK, Clock, rfc3339
+from aisix_common.logs import get_logger
+from aisix_common.metrics import Metrics
+from aisix_common.service import Lifecycle, Listener, metrics_listener, new_request_id
+from aisix_common.settings import Settings
+from aisix_common.snapshot import Snapshot, empty
+from aisix_common.sources.disk_cache import DiskCache
+from aisix_common.sources.etcd import EtcdSource
+from aisix_common.sources.status import config_numbers
+from aisix_common.store.client import EtcdClient
+from aisix_common.store.options import etcd_options
+from aisix_common.tasks import TaskOwner
+from aisix_common.version import VERSION
+
+from .compiled import Live
+from .compiled_model import Defaults
+from .dialects import DIALECT
+from .endpoints import ENDPOINTS
+from .endpoints._edge import Edge
+from .pipeline.client_address import AddressRule
+from .pipeline.services import Services, Upstream
+from .status import StatusPages
+from .telemetry.access_log import AccessLog, LineSink
+from .telemetry.client_type import ClientTypes
+from .telemetry.config_metrics import ConfigMetrics
+from .telemetry.instance_state import InstanceRow, InstanceState, with_configuration
+from .telemetry.model_health import ModelHealth
+from .telemetry.proxy_metrics import Buckets, ProxyMetrics
+from .telemetry.usage_event import UsageSink
+from .upstream.client import UpstreamClient
+
+FALLBACK_DIALECT: Final = "openai-chat"
+"""Words the errors of requests that reach no endpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replacements:
+    """What a test brings in place of the real thing; None: the real thing."""
+
+    upstream: Upstream | None = None
+    clock: Clock = SYSTEM_CLOCK
+    random: Callable[[], float] | None = None
+    usage_sinks: tuple[UsageSink, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What this process is given by whoever started it."""
+
+    environ: Mapping[str, str]
+    log_lines: LineSink
+    """Takes access-log lines."""
+    worker: int | None = None
+    """Which of several worker processes it is."""
+
+
+def make_services(
+    settings: Settings,
+    lifecycle: Lifecycle,
+    metrics: Metrics,
+    log_lines: LineSink,
+    replacements: Replacements = Replacements(),
+) -> Services:
+    """Everything an exchange uses, with nothing configured yet. Raises ConfigurationError for `upstream.tls`.
+
+    The caller closes `services.upstream` where it is an UpstreamClient.
+    """
+    observability, proxy = settings.observability, settings.proxy
+    buckets = observability.metrics.buckets
+    return Services(
+        settings=settings,
+        clock=replacements.clock,
+        lifecycle=lifecycle,
+        live=Live(
+            empty(settings.etcd.resource_root),
+            Defaults(settings.upstream.timeout_ms, settings.upstream.stream_timeout_ms),
+        ),
+        upstream=replacements.upstream or UpstreamClient(settings.upstream),
+        metrics=ProxyMetrics(
+            metrics, Buckets(buckets.request_e2e_latency, buckets.request_ttft), env_id=settings.etcd.env_id
+        ),
+        access_log=AccessLog(log_lines, enabled=observability.access_log),
+        health=ModelHealth(),
+        address_rule=AddressRule(
+            proxy.real_ip.trusted_proxies, recursive=proxy.real_ip.recursive, header=proxy.real_ip.header
+        ),
+        client_types=ClientTypes([(rule.pattern, rule.client) for rule in observability.metrics.client_type_rules]),
+        random=replacements.random or random.SystemRandom().random,
+        usage_sinks=replacements.usage_sinks,
+    )
+
+
+def make_edge(services: Services) -> Edge:
+    """The handler of the public listener."""
+    return Edge(services, ENDPOINTS, DIALECT[FALLBACK_DIALECT])
+
+
+async def build(
+    settings: Settings,
+    process: Process,
+    stack: AsyncExitStack,
+    lifecycle: Lifecycle,
+    tasks: TaskOwner,
+    replacements: Replacements = Replacements(),
+) -> Sequence[Listener]:
+    """Make the service and say what it listens on. Does not wait for configuration: readiness tells (1.1)."""
+    metrics = Metrics()
+    client = EtcdClient(etcd_options(settings.etcd, process.environ))
+    stack.push_async_callback(client.aclose)
+    services = make_services(settings, lifecycle, metrics, process.log_lines, replacements)
+    if isinstance(services.upstream, UpstreamClient):
+        stack.push_async_callback(services.upstream.aclose)
+    source = EtcdSource(
+        client, settings.etcd.resource_root, _cache(settings, process), services.clock, get_logger("source")
+    )
+    ConfigMetrics(metrics, lambda: config_numbers(services.live.compiled.snapshot, source.status()))
+
+    def on_snapshot(snapshot: Snapshot) -> None:
+        services.live.apply(snapshot)
+        services.health.forget(services.live.compiled.known_names)
+        if not lifecycle.applied:
+            lifecycle.applied = True
+            _settle_memory()
+
+    tasks.spawn(source.run(on_snapshot), name="resources", essential=True)
+    row = _instance_row(settings, process, services, source, client)
+    tasks.spawn(row.keep(), name="instance lease")
+    tasks.spawn(row.run(), name="instance row")
+    listeners = [
+        Listener(
+            name="proxy",
+            setting="proxy.addr",
+            address=settings.proxy.addr,
+            make=make_edge(services).server,
+            tls=settings.proxy.tls,
+            shared=True,
+        )
+    ]
+    prometheus = settings.observability.metrics.prometheus
+    if prometheus.enabled:
+        pages = StatusPages(services.live, services.health, lifecycle, source.status)
+        listeners.append(
+            metrics_listener(
+                metrics,
+                pages.pages(),
+                address=prometheus.addr,
+                path=prometheus.path,
+                setting="observability.metrics.prometheus.addr",
+            )
+        )
+    return listeners
+
+
+def _cache(settings: Settings, process: Process) -> DiskCache | None:
+    """Each worker keeps a file of its own: one process writes one file."""
+    text = settings.managed.snapshot_cache_path.strip()
+    if not text:
+        return None
+    path = Path(text)
+    if process.worker is not None:
+        path = path.with_name(f"{path.name}.{process.worker}")
+    return DiskCache(path, settings.etcd.resource_root, get_logger("cache"))
+
+
+def _instance_row(
+    settings: Settings, process: Process, services: Services, source: EtcdSource, client: EtcdClient
+) -> InstanceRow:
+    base = InstanceState(
+        instance=new_request_id(),
+        service="proxy",
+        hostname=socket.gethostname(),
+        version=VERSION,
+        started_at=rfc3339(services.clock.now()),
+        applied_revision=0,
+        connected=False,
+        worker=process.worker,
+    )
+    return InstanceRow(
+        client,
+        settings.etcd.run_root,
+        base.instance,
+        lambda: with_configuration(base, services.live.compiled.snapshot, source.status(), services.health.unhealthy()),
+    )
+
+
+def _settle_memory() -> None:
+    """What is there now stays: keep the collector from walking it again and again (performance 5, 12)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 50)

@@ -1,0 +1,108 @@
+"""This process's row under `<run root>/instances/`: what it applied, rejected and how its models do (design 5).
+
+Leased: it goes away with the process. Written on change and at most once a second; whatever goes wrong with it is
+logged and serves no request worse. Admin and status pages read it; `models` is health by name, healthy ones left out.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from aisix_common.errors import StoreError
+from aisix_common.logs import get_logger
+from aisix_common.snapshot import Snapshot
+from aisix_common.sources.observed import SourceStatus
+from aisix_common.store.client import EtcdClient
+from aisix_common.store.lease import LeaseKeeper
+
+TTL_SECONDS: Final = 15
+INTERVAL_SECONDS: Final = 1.0
+MOST_REJECTED: Final = 64
+MOST_MODELS: Final = 256
+_MOST_TEXT: Final = 256
+_log = get_logger(__name__)
+
+
+class RejectedResource(msgspec.Struct, frozen=True):
+    """A row that is not served."""
+
+    kind: str
+    id: str
+    reason: str
+
+
+class InstanceState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The row."""
+
+    instance: str
+    service: str
+    hostname: str
+    version: str
+    started_at: str
+    """RFC 3339."""
+    applied_revision: int
+    connected: bool
+    worker: int | None = None
+    restored: bool = False
+    """Served from the disk cache; etcd was not reached since."""
+    rejected_count: int = 0
+    rejected: tuple[RejectedResource, ...] = ()
+    """The newest, 64 at most."""
+    models: Mapping[str, int] = {}
+    """1 degraded, 2 down; by display name, 256 at most, the worst first."""
+
+
+def with_configuration(
+    base: InstanceState, snapshot: Snapshot, status: SourceStatus, unhealthy: Mapping[str, int]
+) -> InstanceState:
+    """`base` with what changes over a process's life. Bounded, whatever the snapshot holds."""
+    rejected = snapshot.rejected
+    newest = sorted(rejected.values(), key=lambda row: row.revision, reverse=True)[:MOST_REJECTED] if rejected else []
+    worst = sorted(unhealthy.items(), key=lambda item: (-item[1], item[0]))[:MOST_MODELS]
+    return msgspec.structs.replace(
+        base,
+        applied_revision=snapshot.revision,
+        connected=status.connected,
+        restored=status.restored,
+        rejected_count=len(rejected),
+        rejected=tuple(RejectedResource(row.kind, row.id[:_MOST_TEXT], row.message[:_MOST_TEXT]) for row in newest),
+        models=dict(worst),
+    )
+
+
+class InstanceRow:
+    """Keeps the row in etcd true. `run` and `keep` are two background tasks of one owner."""
+
+    def __init__(self, client: EtcdClient, run_root: str, instance: str, state: Callable[[], InstanceState]) -> None:
+        self._client = client
+        self._key = f"{run_root}/instances/{instance}"
+        self._state = state
+        self._written = b""
+        self._keeper = LeaseKeeper(client, TTL_SECONDS, self._write)
+        self._told = False
+
+    async def keep(self) -> None:
+        """Hold the lease until cancelled, then give it back, and the row with it."""
+        await self._keeper.run()
+
+    async def run(self) -> None:
+        """Write the row when it changed, until cancelled."""
+        while True:
+            await asyncio.sleep(INTERVAL_SECONDS)
+            lease = self._keeper.lease
+            if not lease or msgspec.json.encode(self._state()) == self._written:
+                continue
+            try:
+                await self._write(lease)
+                self._told = False
+            except StoreError as error:
+                if not self._told:
+                    _log.warning("this instance's row could not be written", reason=str(error))
+                self._told = True
+
+    async def _write(self, lease: int) -> None:
+        row = msgspec.json.encode(self._state())
+        await self._client.put(self._key, row, lease=lease)
+        self._written = row
