@@ -34,6 +34,13 @@ class Expect:
 
 
 @dataclass(frozen=True)
+class Hear:
+    """Read so many bytes and leave the rest of the request unread."""
+
+    count: int
+
+
+@dataclass(frozen=True)
 class Send:
     """Send these very bytes; `times` None: for as long as they are taken."""
 
@@ -99,7 +106,7 @@ class Reset:
     """Break the connection: the other side sees a reset."""
 
 
-Line: TypeAlias = Expect | Send | Answer | Head | Chunk | End | Stall | Until | Gone | Close | Reset
+Line: TypeAlias = Expect | Hear | Send | Answer | Head | Chunk | End | Stall | Until | Gone | Close | Reset
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,8 @@ class Playbook:
             number, upstream.connections = upstream.connections, upstream.connections + 1
             try:
                 await _Actor(upstream, reader, writer).play(self._dialogue(number, upstream))
+            except asyncio.CancelledError:
+                pass  # the play is over
             finally:
                 players.discard(task)
                 if number + 1 >= len(self._dialogues) and not players:
@@ -201,6 +210,8 @@ class _Actor:
         match line:
             case Expect():
                 await self._expect(line)
+            case Hear(count):
+                await self._reader.readexactly(count)
             case Send(data, times):
                 await self._send(data, times)
             case Answer(status, body, headers):

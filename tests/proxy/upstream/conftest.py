@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest_asyncio
 import uvloop
-from aisix_common.settings import Upstream
 
+from aisix_common.settings import Upstream
 from aisix_proxy.upstream.client import UpstreamClient
 
 

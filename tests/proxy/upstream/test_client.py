@@ -1,4 +1,4 @@
-"""The client against scripted upstreams: calls, streams, every way an answer can go wrong, and what is left afterwards."""
+"""The client against scripted upstreams: calls, streams, every way an answer can go wrong, and what is left over."""
 
 import asyncio
 import gzip
@@ -17,6 +17,7 @@ from aisix_proxy.canonical.errors import (
 from aisix_proxy.canonical.http import UpstreamRequest
 from aisix_proxy.upstream.client import UpstreamClient, UpstreamStream
 from aisix_proxy.upstream.reply import HIGH_WATER
+
 from tests.support.playbook import (
     Answer,
     Chunk,
@@ -25,6 +26,7 @@ from tests.support.playbook import (
     Expect,
     Gone,
     Head,
+    Hear,
     Line,
     Playbook,
     Reset,
@@ -162,7 +164,7 @@ async def test_an_answer_before_the_request_was_taken_ends_the_connection(client
     """The rest of the body is still on its way: another request behind it would be read as part of it."""
     refusal = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno"
     done = asyncio.Event()
-    async with Playbook([Send(refusal), Until(done)]).on_stage() as upstream:
+    async with Playbook([Hear(10), Send(refusal), Until(done)]).on_stage() as upstream:
         response = await client.send(post(upstream, b"x" * 32 * MB), timeout=5, max_body=10)
         assert (response.status, response.body) == (413, b"no")
         await settled(client)
@@ -173,6 +175,8 @@ async def test_an_answer_before_the_request_was_taken_ends_the_connection(client
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+FIELDS = Send(b"A: b\r\n" * 1000, None)
 
 FAULTS: dict[str, tuple[list[Line], type[UpstreamError], str]] = {
     "closed before a byte": ([Expect(), Close()], UpstreamUnreachable, "closed before any answer"),
@@ -185,7 +189,7 @@ FAULTS: dict[str, tuple[list[Line], type[UpstreamError], str]] = {
     "html": ([Expect(), Send(b"<html>")], UpstreamProtocol, "broken HTTP framing"),
     "switched protocols": ([Expect(), Send(b"HTTP/1.1 101 S\r\n\r\n")], UpstreamProtocol, "switched protocols"),
     "endless head": (
-        [Expect(), Send(b"HTTP/1.1 200 OK\r\n"), Send(b"A: b\r\n", None)],
+        [Expect(), Send(b"HTTP/1.1 200 OK\r\n"), FIELDS],
         UpstreamProtocol,
         "larger than",
     ),
@@ -193,7 +197,7 @@ FAULTS: dict[str, tuple[list[Line], type[UpstreamError], str]] = {
                         UpstreamProtocol, "larger than 1048576 bytes"),
     "endless body": ([Expect(), Send(CHUNKED), Send(b"10000\r\n" + b"x" * 65536 + b"\r\n", None)],
                      UpstreamProtocol, "larger than 1048576 bytes"),
-    "endless trailers": ([Expect(), Send(CHUNKED + b"0\r\n"), Send(b"A: b\r\n", None)], UpstreamProtocol, "larger than"),
+    "endless trailers": ([Expect(), Send(CHUNKED + b"0\r\n"), FIELDS], UpstreamProtocol, "larger than"),
     "brotli": ([Expect(), Answer(200, b"x", {"Content-Encoding": "br"})], UpstreamProtocol, "not asked for"),
     "silent": ([Expect(), Gone()], UpstreamTimeout, "timed out after 300ms"),
     "slow head": ([Expect(), Send(b"HTTP/1.1 200 OK\r\n"), Gone()], UpstreamTimeout, "timed out after 300ms"),

@@ -42,6 +42,7 @@ def bytewise(data: bytes) -> list[bytes]:
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: x\r\n\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 COMPLETE = {
@@ -52,7 +53,7 @@ COMPLETE = {
     "trailers": (CHUNKED + b"2\r\nhi\r\n0\r\nX-T: 1\r\n\r\n", b"hi", "keep"),
     "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", b"", "keep"),
     "close": (OK + b"Connection: close\r\nContent-Length: 2\r\n\r\nhi", b"hi", "discard"),
-    "interim answers": (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nhi", b"hi", "keep"),
+    "interim answers": (INTERIM + OK + b"Content-Length: 2\r\n\r\nhi", b"hi", "keep"),
     "http/1.0": (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", b"hi", "discard"),
     "no reason phrase": (b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nhi", b"hi", "keep"),
     "an offered upgrade": (OK + b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nhi", b"hi", "keep"),
@@ -76,7 +77,7 @@ REFUSED = {
     "two lengths": (OK + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi", "broken HTTP framing"),
     "lengths in a list": (OK + b"Content-Length: 2, 2\r\n\r\nhi", "broken HTTP framing"),
     "signed length": (OK + b"Content-Length: +2\r\n\r\nhi", "broken HTTP framing"),
-    "length and chunked": (OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "broken HTTP framing"),
+    "length and chunked": (OK + b"Content-Length: 2\r\n" + CHUNKED[17:] + b"0\r\n\r\n", "broken HTTP framing"),
     "gzip transfer": (OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "transfer coding"),
     "gzip transfer to the end": (OK + b"Transfer-Encoding: gzip\r\n\r\nxx", "transfer coding"),
     "bare LF": (b"HTTP/1.1 200 OK\nContent-Length: 2\n\nhi", "broken HTTP framing"),

@@ -8,7 +8,7 @@ import asyncio
 
 from aisix_common.settings import Upstream
 
-from ..canonical.errors import UpstreamAborted, UpstreamProtocol, UpstreamTimeout
+from ..canonical.errors import UpstreamProtocol, UpstreamTimeout
 from ..canonical.http import UpstreamRequest, UpstreamResponse
 from .coding import plain, unasked
 from .connection import Connection
@@ -154,8 +154,8 @@ class UpstreamClient:
                 assert timeout is not None
                 raise UpstreamTimeout(round(timeout * 1000))
             error = reply.error
-            if error is None or (max_body is None and reply.head_done and isinstance(error, UpstreamAborted)):
-                return connection, reply
+            if error is None or (max_body is None and reply.head_done):
+                return connection, reply  # a stream that broke already: its bytes are read first
             if reply.started or not connection.reused:
                 raise error
             connection = None  # it was stale: the provider closed it before it saw a byte of ours

@@ -40,7 +40,7 @@ class Home(Protocol):
 class Connection(asyncio.Protocol):
     """See the module. `reused` says that at least one exchange went over it before the current one."""
 
-    __slots__ = ("_armed", "_due", "_home", "_loop", "_timer", "_transport", "parked", "reply", "reused")
+    __slots__ = ("_armed", "_due", "_home", "_loop", "_timer", "_transport", "_unwanted", "parked", "reply", "reused")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, home: Home) -> None:
         self._loop = loop
@@ -49,6 +49,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._armed = math.inf
         self._due: float | None = None
+        self._unwanted = False
         self.reply: Reply | None = None
         self.reused = False
         self.parked = False
@@ -59,6 +60,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._home.made(self)
+        if self._unwanted:
+            self.cut()
 
     def data_received(self, data: bytes) -> None:
         reply = self.reply
@@ -76,6 +79,11 @@ class Connection(asyncio.Protocol):
             reply.broken(None if exc is None else reason(exc))
 
     # -- for the client -----------------------------------------------------------------------------------------------
+
+    def refuse(self) -> None:
+        """Whoever wanted it has left: cut it, also if the loop reports only later that it was made (uvloop does)."""
+        self._unwanted = True
+        self.cut()
 
     @property
     def usable(self) -> bool:

@@ -76,14 +76,20 @@ class Dialer:
     async def _establish(
         self, origin: Origin, sock: socket.socket, context: ssl.SSLContext | None, make: Callable[[], Connection]
     ) -> Connection:
+        connection = make()
         name = origin.host.rstrip(".") if context is not None else None
         try:
-            _, connection = await self._loop.create_connection(make, sock=sock, ssl=context, server_hostname=name)
+            await self._loop.create_connection(lambda: connection, sock=sock, ssl=context, server_hostname=name)
         except TimeoutError:
+            connection.refuse()
             raise
         except (OSError, ssl.SSLError, ssl.CertificateError) as problem:
+            connection.refuse()
             step = "connect to" if context is None else "TLS handshake with"
             raise UpstreamUnreachable(f"{step} {peer(origin)}: {reason(problem)}") from None
+        except BaseException:
+            connection.refuse()
+            raise
         return connection
 
 

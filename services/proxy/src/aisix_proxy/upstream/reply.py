@@ -124,10 +124,7 @@ class Reply:
         received = self.received
         try:
             parser.feed_data(data)
-        except HttpParserUpgrade:
-            self._extra = True
-            self._fail("it switched protocols unasked")
-        except HttpParserError as problem:
+        except (HttpParserError, HttpParserUpgrade) as problem:  # the second: a 101, refused below already
             self._extra = True
             self._fail(f"broken HTTP framing ({problem})")
         if self.complete:
@@ -198,8 +195,9 @@ class Reply:
         status = parser.get_status_code()
         if status < 200:
             self._interim = True
+            if status == 101:
+                self._fail("it switched protocols unasked")
             return
-        self.head_done = True
         self.status = status
         version = parser.get_http_version()
         if version not in {"1.1", "1.0"}:
@@ -207,6 +205,7 @@ class Reply:
             return
         self._keep_alive = parser.should_keep_alive()
         self._frame()
+        self.head_done = self.error is None
 
     def on_body(self, data: bytes) -> None:
         if self.error is not None or self.complete:
