@@ -9,9 +9,12 @@ from ..logs import LogWriter
 class Lifecycle:
     """One per process. Request handlers `enter` and `leave`, probes read, `run_service` drives."""
 
-    def __init__(self, log_writer: LogWriter | None = None) -> None:
+    def __init__(self, log_writer: LogWriter | None = None, worker: int | None = None) -> None:
         self.log_writer = log_writer
         """Where access-log lines go (`record`); None outside `run_service`."""
+        self.worker = worker
+        """Index of this process among worker processes; None where there is one process. Files of a process of its own,
+        such as the snapshot cache, carry it in their names."""
         self.draining = False
         """True from the first SIGINT or SIGTERM on: probes fail, answers carry `Connection: close`."""
         self.applied = False

@@ -90,7 +90,7 @@ def _say(writer: LogWriter, line: str) -> None:
 
 async def _run(settings: Settings, build: Build, frame: Frame, writer: LogWriter) -> int:
     """One life: start, serve, drain, end."""
-    lifecycle = Lifecycle(writer)
+    lifecycle = Lifecycle(writer, frame.worker)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_loop_error)
     for number in (signal.SIGINT, signal.SIGTERM):
