@@ -9,6 +9,10 @@ import pytest
 from tests.support.etcd import EtcdServer, binary
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden files anew; review the diff")
+
+
 def pytest_report_header() -> str:
     """Say which etcd the tests ran against."""
     return f"etcd: {binary('etcd')}"

@@ -14,8 +14,8 @@ from ..canonical.target import Target
 from ..canonical.usage import Usage
 from ..wire.members import Malformed, decode_as, join_members, read_members
 from ..wire.openai_chat import CHAT_BODY, ChatBody, write_usage
+from ..wire.openai_reasoning import REASONING, show_reasoning
 from ..wire.sse import encode as encode_event
-from .openai_reasoning import REASONING, show_reasoning
 from .openai_relay import OpenAIRelay
 
 INVALID_BODY: Final = "request payload is invalid: invalid JSON request body"

@@ -24,10 +24,10 @@ from ..canonical.target import Target
 from ..canonical.usage import Usage
 from ..wire.members import Malformed, join_members, read_members
 from ..wire.openai_chat import DONE, Body, choice_index, finish_reason, read_answer, read_usage
+from ..wire.openai_reasoning import reasoning_path, show_reasoning
 from ..wire.sse import SseDecoder, complete
+from ..wire.telltales import Telltales
 from .openai_produced import Produced
-from .openai_reasoning import REASONING, show_reasoning
-from .openai_telltales import Telltales
 
 EVENT_LIMIT: Final = 1 << 20
 """Bytes of one event; more is no chunk, but somebody who fills our memory."""
@@ -53,7 +53,7 @@ class OpenAIRelay:
         self._include_usage = request.include_usage
         self._credential = target.credential
         self._alias = msgspec.json.encode(request.model)
-        self._reasoning = tuple(target.reasoning_field.split(".")) if target.reasoning_field else REASONING
+        self._reasoning = reasoning_path(target.reasoning_field)
         self._telltales = Telltales("finish_reason", "usage", "error", self._reasoning[-1])
         self._decoder = SseDecoder(max_event=EVENT_LIMIT)
         self._rest = bytearray()

@@ -74,7 +74,7 @@ class OpenAI:
         )
 
     def stream(self, request: Request, target: Target) -> OpenAIStream:
-        return OpenAIStream(target.credential)
+        return OpenAIStream(target)
 
     def error(self, response: UpstreamResponse, target: Target) -> UpstreamError:
         status = response.status

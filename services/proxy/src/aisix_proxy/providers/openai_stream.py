@@ -7,8 +7,6 @@ Callers that speak the same language get the bytes from the dialect's relay inst
 from collections.abc import Iterator
 from typing import Final
 
-from aisix_common.secret import Secret
-
 from ..canonical.errors import UpstreamAborted, UpstreamError, UpstreamProtocol
 from ..canonical.events import (
     ChoiceFinished,
@@ -21,6 +19,8 @@ from ..canonical.events import (
     ToolCallProduced,
     UsageReported,
 )
+from ..canonical.target import Target
+from ..wire.members import Malformed, join_members, read_members
 from ..wire.openai_chat import (
     DONE,
     Body,
@@ -33,6 +33,7 @@ from ..wire.openai_chat import (
     text_of,
     tool_calls_of,
 )
+from ..wire.openai_reasoning import REASONING, reasoning_path, show_reasoning
 from ..wire.sse import SseDecoder, SseEvent
 
 EVENT_LIMIT: Final = 1 << 20
@@ -40,10 +41,11 @@ EVENT_LIMIT: Final = 1 << 20
 
 
 class OpenAIStream:
-    """providers/base.py, StreamDecoder. `credential` is blanked out of error texts."""
+    """providers/base.py, StreamDecoder. The target's credential is blanked out of error texts."""
 
-    def __init__(self, credential: Secret) -> None:
-        self._credential = credential
+    def __init__(self, target: Target) -> None:
+        self._credential = target.credential
+        self._reasoning = reasoning_path(target.reasoning_field)
         self._sse = SseDecoder(max_event=EVENT_LIMIT)
         self._started = False
         self._finished = False
@@ -78,12 +80,23 @@ class OpenAIStream:
                 events.append(StreamEnded())
                 break
             try:
-                events += self._chunk(read_answer(frame.data, self._credential))
+                events += self._chunk(read_answer(self._usual(frame.data), self._credential))
             except UpstreamError as error:
                 self._over = True
                 events.append(StreamFailed(error))
                 break
         return events
+
+    def _usual(self, data: bytes) -> bytes:
+        """A chunk with its thinking where it usually is. Raises UpstreamProtocol."""
+        if self._reasoning == REASONING:  # read_answer looks there by itself
+            return data
+        try:
+            members = read_members(data)
+            show_reasoning(members, "delta", self._reasoning)
+        except Malformed as malformed:
+            raise UpstreamProtocol(str(malformed)) from None
+        return join_members(members)
 
     def _chunk(self, chunk: Body) -> Iterator[Event]:
         if not self._started:

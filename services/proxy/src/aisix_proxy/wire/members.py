@@ -12,6 +12,12 @@ import msgspec
 
 T = TypeVar("T")
 
+_KEYS: Final = {
+    name: b'"%s":' % name.encode()
+    for name in ("id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier")
+}
+"""Member names that nearly every answer has, ready to be written."""
+
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ESCAPES: Final = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
@@ -69,7 +75,13 @@ def decode_as(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) -> T:
 
 def join_members(members: dict[str, msgspec.Raw]) -> bytes:
     """The object again, every value in the bytes it came in."""
-    return b"{" + b",".join([_key(name) + b":" + bytes(value) for name, value in members.items()]) + b"}"
+    pieces: list[bytes | msgspec.Raw] = []
+    before = b"{"
+    for name, value in members.items():
+        pieces += (before, _KEYS.get(name) or _key(name), value)
+        before = b","
+    pieces.append(b"}" if pieces else b"{}")
+    return b"".join(pieces)
 
 
 def _check_utf8(data: bytes) -> None:
@@ -83,9 +95,9 @@ def _check_utf8(data: bytes) -> None:
 
 def _key(name: str) -> bytes:
     try:
-        return msgspec.json.encode(name)
+        return msgspec.json.encode(name) + b":"
     except UnicodeEncodeError:
-        return json.dumps(name).encode()
+        return json.dumps(name).encode() + b":"
 
 
 def _without_lone_surrogate(match: re.Match[bytes]) -> bytes:

@@ -7,14 +7,20 @@ from typing import Any, Final
 
 import msgspec
 
-from ..wire.members import decode_as
-from .openai_telltales import Telltales
+from .members import decode_as
+from .telltales import Telltales
 
 REASONING: Final = ("reasoning",)
 """Where it is looked for when the operator says nothing."""
 TARGET: Final = "reasoning_content"
 
+_USUAL: Final = Telltales(REASONING[-1])
 _ANY: Final = msgspec.json.Decoder(list[dict[str, Any]])
+
+
+def reasoning_path(field: str) -> tuple[str, ...]:
+    """The path of a configured `response.reasoning_field` (dotted); empty means the usual place."""
+    return tuple(field.split(".")) if field else REASONING
 
 
 def show_reasoning(members: dict[str, msgspec.Raw], holder: str, path: tuple[str, ...]) -> None:
@@ -23,7 +29,7 @@ def show_reasoning(members: dict[str, msgspec.Raw], holder: str, path: tuple[str
     Raises Malformed when the choices cannot be read.
     """
     raw = bytes(members.get("choices", b""))
-    if path == (TARGET,) or not Telltales(path[-1]).show(raw):
+    if path == (TARGET,) or not (_USUAL if path is REASONING else Telltales(path[-1])).show(raw):
         return
     choices = decode_as(_ANY, raw)
     copied = [_copy(choice.get(holder), path) for choice in choices]
