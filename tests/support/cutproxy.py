@@ -117,6 +117,10 @@ class CutProxy:
         except OSError:
             _reset(writer)
             return
+        if self._server is None:  # refused meanwhile
+            _reset(writer)
+            _reset(away[1])
+            return
         link = _Link(self, writer, away[1])
         if self._silent:
             link.silence()

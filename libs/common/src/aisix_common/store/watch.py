@@ -27,7 +27,7 @@ class WatchTuning:
 
     page: int = 5000
     """Rows per read of a listing: no single answer gets huge."""
-    slice: int = 1000
+    slice: int = 500
     """Rows turned into values before the loop gets its turn."""
     probe_interval: float = 10.0
     """How often etcd is asked for its progress, so that a dead link, or an etcd gone back in time, is noticed."""
