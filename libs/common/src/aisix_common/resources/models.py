@@ -207,7 +207,7 @@ INAPPLICABLE: Final = {
 }
 """Knobs that would do nothing on a shape: refused when written, stripped and reported when read."""
 
-_CALLED: Final = {"routing": "model group", "ensemble": "ensemble", "semantic": "semantic router"}
+_CALLED: Final = {"routing": "a model group", "ensemble": "an ensemble", "semantic": "a semantic router"}
 
 
 def _given(value: Model, names: Sequence[str]) -> list[str]:
@@ -223,10 +223,10 @@ def rules(value: Model, strict: bool) -> Sequence[Flaw]:
     if len(shapes) > 1:
         return [Flaw((), f"only one of {', '.join(f'`{name}`' for name in shapes)} may be given")]
     shape = shapes[0]
-    flaws = [Flaw((name,), f"not accepted on a {_CALLED[shape]}") for name in _given(value, DIRECT_ONLY)]
+    flaws = [Flaw((name,), f"not accepted on {_CALLED[shape]}") for name in _given(value, DIRECT_ONLY)]
     dead = _given(value, INAPPLICABLE[shape])
     if strict and dead:
-        flaws.append(Flaw((), f"{', '.join(f'`{name}`' for name in dead)} not accepted on a {_CALLED[shape]}"))
+        flaws.append(Flaw((), f"{', '.join(f'`{name}`' for name in dead)} not accepted on {_CALLED[shape]}"))
     return flaws
 
 
