@@ -58,10 +58,12 @@ class Connection(asyncio.Protocol):
     # -- asyncio ------------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._home.made(self)
+        made = cast("asyncio.Transport", transport)
         if self._unwanted:
-            self.cut()
+            made.abort()  # see `refuse`: it does not count
+            return
+        self._transport = made
+        self._home.made(self)
 
     def data_received(self, data: bytes) -> None:
         reply = self.reply
@@ -71,6 +73,8 @@ class Connection(asyncio.Protocol):
             reply.feed(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is None:
+            return
         reply, self.reply = self.reply, None
         self._unwatch()
         self._transport = None
@@ -81,9 +85,13 @@ class Connection(asyncio.Protocol):
     # -- for the client -----------------------------------------------------------------------------------------------
 
     def refuse(self) -> None:
-        """Whoever wanted it has left: cut it, also if the loop reports only later that it was made (uvloop does)."""
+        """Whoever wanted it left while it was being made.
+
+        uvloop then closes the transport itself and never reports its loss, and may still report that it was made.
+        """
         self._unwanted = True
         self.cut()
+        self.connection_lost(None)
 
     @property
     def usable(self) -> bool:
