@@ -135,7 +135,7 @@ async def build(
         services.health.forget(services.live.compiled.known_names)
         if not lifecycle.applied:
             lifecycle.applied = True
-            _settle_memory()
+            gc.freeze()  # what was loaded stays: the collector need not walk it again and again
 
     tasks.spawn(source.run(on_snapshot), name="resources", essential=True)
     row = _instance_row(settings, process, services, source, client)
@@ -196,10 +196,3 @@ def _instance_row(
         base.instance,
         lambda: with_configuration(base, services.live.compiled.snapshot, source.status(), services.health.unhealthy()),
     )
-
-
-def _settle_memory() -> None:
-    """What is there now stays: keep the collector from walking it again and again (performance 5, 12)."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 50)

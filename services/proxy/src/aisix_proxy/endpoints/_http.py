@@ -260,7 +260,8 @@ class HttpRequest:
         pass
 
     def _cancel(self, exc: BaseException) -> None:
-        self._payload.set_exception(exc)
+        if not self._payload.is_eof():
+            self._payload.set_exception(exc)
 
     async def prepare(self, request: Any) -> None:
         pass

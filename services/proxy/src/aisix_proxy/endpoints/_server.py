@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
 from ..canonical.errors import BadRequest, CallerError, GatewayError, InternalError
 from ._http import Front, HttpRequest, request_maker
@@ -37,6 +37,13 @@ class _Protocol(RequestHandler):
     def __init__(self, server: "EdgeServer", **options: Any) -> None:
         super().__init__(server, **options)
         self._show = server.show
+
+    def data_received(self, data: bytes) -> None:
+        """As aiohttp's, but a body whose framing breaks wakes whoever waits for the rest of it."""
+        super().data_received(data)
+        reading = self._current_request
+        if reading is not None and self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            reading._cancel(RequestPayloadError("the framing of the body is broken"))
 
     def handle_error(
         self,
