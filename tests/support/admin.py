@@ -8,15 +8,14 @@ async with running_admin(etcd.endpoint, prefix) as admin:
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
 import structlog
 from aiohttp import ClientSession
-from aiohttp.test_utils import TestServer
 
-from aisix_admin.app import Surroundings, application, assemble
+from aisix_admin.app import Surroundings, assemble, serve
 from aisix_admin.services import Services
 from aisix_admin.store import Etcd
 from aisix_common.logs import Logger
@@ -118,14 +117,12 @@ async def running_admin(
         )
         services = assemble(settings(endpoint, prefix), around)
         tasks.spawn(services.follower.run(), name="follow")
-        server = TestServer(application(services), host="127.0.0.1")
-        await server.start_server(access_log=None)
-        try:
+        async with AsyncExitStack() as stack:
+            front = await serve(services, stack)
+            server = await asyncio.get_running_loop().create_server(front, "127.0.0.1", 0)
+            stack.callback(server.close)
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
             async with asyncio.timeout(10):
                 await services.follower.until(lambda: services.follower.index.listed)
             async with ClientSession() as session:
-                yield RunningAdmin(
-                    services, client, prefix, str(server.make_url("")).rstrip("/"), session, metrics, lines
-                )
-        finally:
-            await server.close()
+                yield RunningAdmin(services, client, prefix, url, session, metrics, lines)

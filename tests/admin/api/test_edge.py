@@ -50,19 +50,43 @@ async def test_who_gets_in(admin: RunningAdmin, headers: Mapping[str, str], welc
             assert not value.strip() or value.encode() not in answer.body
 
 
-async def test_two_authorization_headers_are_none(admin: RunningAdmin) -> None:
+async def raw(admin: RunningAdmin, request: str) -> tuple[bytes, bytes]:
+    """Send `request` as it is; status line and the rest of the answer."""
     host, port = admin.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    lines = [
-        "GET /admin/v1/models HTTP/1.1",
-        "Host: x",
-        f"Authorization: Bearer {ADMIN_KEY}",
-        "Authorization: Bearer other",
-        "Connection: close",
-    ]
-    writer.write("\r\n".join([*lines, "", ""]).encode())
-    assert b" 401 " in await reader.readline()
-    writer.close()
+    writer.write(request.encode("latin-1"))
+    try:
+        async with asyncio.timeout(10):
+            return await reader.readline(), await reader.read()
+    finally:
+        writer.close()
+
+
+async def test_two_authorization_headers_are_none(admin: RunningAdmin) -> None:
+    head = f"GET /admin/v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_KEY}\r\n"
+    status, _ = await raw(admin, head + "Authorization: Bearer other\r\nConnection: close\r\n\r\n")
+    assert b" 401 " in status
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        "BREW /admin/v1/models?canary-bytes HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nAuthorization: Bearer canary-bytes\0\r\n\r\n",
+        "GET / HTTP/1.1\r\nAuthorization Bearer canary-bytes\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\nx: canary-bytes\r\n\r\n",
+        "GET /" + "canary-bytes" * 1000 + " HTTP/1.1\r\n\r\n",
+    ],
+)
+async def test_what_cannot_be_parsed_is_not_repeated(
+    admin: RunningAdmin, caplog: pytest.LogCaptureFixture, request_text: str
+) -> None:
+    status, rest = await raw(admin, request_text)
+    assert b" 400 " in status
+    assert b"Server: AISIX/" in rest and b"error_msg" in rest
+    assert b"canary-bytes" not in rest
+    assert "canary-bytes" not in caplog.text + admin.logged
+    assert "could not be read" in admin.logged
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/admin/openapi.json"])
@@ -81,7 +105,8 @@ async def test_what_is_open_to_all(admin: RunningAdmin, path: str) -> None:
         ("DELETE", "/models", 405, "GET,HEAD,POST"),
         ("POST", "/models/x", 405, "DELETE,GET,HEAD,PUT"),
         ("POST", "/livez", 405, "GET,HEAD"),
-        ("BREW", "/models", 405, "GET,HEAD,POST"),
+        ("OPTIONS", "/models", 405, "GET,HEAD,POST"),
+        ("PROPFIND", "/models", 405, "GET,HEAD,POST"),
     ],
 )
 async def test_paths_and_methods(admin: RunningAdmin, method: str, path: str, status: int, allow: str | None) -> None:
@@ -154,7 +179,7 @@ async def test_what_is_noted_of_a_request(admin: RunningAdmin) -> None:
 
 async def test_labels_do_not_grow_with_what_clients_send(admin: RunningAdmin) -> None:
     for n in range(20):
-        await admin.send(f"M{n}", f"/path-{n}", headers={})
+        await admin.send(("PROPFIND", "LOCK", "REPORT")[n % 3], f"/path-{n}", headers={})
         await admin.send("GET", f"/models/{n}")
-    assert "path-1" not in admin.scraped and '"M1"' not in admin.scraped
+    assert "path-1" not in admin.scraped and "PROPFIND" not in admin.scraped
     assert admin.scraped.count("aisix_admin_requests_total{") == 2

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from aisix_common.errors import ConfigurationError
-from aisix_common.processes import hold_lifeline
 from aisix_common.service import run_service
 from aisix_common.settings import load, refuse_unbuilt
 from aisix_common.settings.loader import report
@@ -20,7 +19,6 @@ PROGRAM: Final = "aisix-admin"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until told to stop. Returns the exit code: 0 after a drain, 1 when it cannot start."""
-    hold_lifeline(os.environ)
     parser = argparse.ArgumentParser(prog=PROGRAM, description="The admin API of the AISIX AI gateway.")
     parser.add_argument("--config", metavar="FILE", required=True, help="the gateway's config.yaml")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")

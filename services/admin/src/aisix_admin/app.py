@@ -27,6 +27,7 @@ from .body import BODY_LIMIT
 from .caller_keys import new_key
 from .follow import Follower
 from .names import NameIndex, NameReader
+from .server import IDLE_SECONDS, Front
 from .services import Services
 from .store import Etcd, ResourceStore, Roots
 from .telemetry import Telemetry
@@ -74,6 +75,14 @@ def application(services: Services) -> web.Application:
     return app
 
 
+async def serve(services: Services, stack: AsyncExitStack, *, idle_seconds: float = IDLE_SECONDS) -> Front:
+    """The protocol factory of the admin listener; what it needs is closed with `stack`."""
+    runner = web.AppRunner(application(services), access_log=None, handle_signals=False)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    return Front(runner, services.log, idle_seconds=idle_seconds)
+
+
 def build_for(settings: Settings, environ: Mapping[str, str]) -> Build:
     """What `run_service` builds the admin with. Raises ConfigurationError for settings the admin cannot run with."""
     _require_runnable(settings)
@@ -85,20 +94,16 @@ def build_for(settings: Settings, environ: Mapping[str, str]) -> Build:
         root = settings.etcd.resource_root + "/"
         around = Surroundings(client, lambda: list_and_watch(client, root), lifecycle, metrics, get_logger("admin"))
         services = assemble(settings, around)
-        runner = web.AppRunner(application(services), access_log=None, handle_signals=False)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
+        front = await serve(services, stack, idle_seconds=settings.downstream.idle_timeout_secs or IDLE_SECONDS)
         tasks.spawn(services.follower.run(), name="follow resource names", essential=True)
-        return _listeners(settings, runner, metrics)
+        return _listeners(settings, front, metrics)
 
     return build
 
 
-def _listeners(settings: Settings, runner: web.AppRunner, metrics: Metrics) -> Sequence[Listener]:
+def _listeners(settings: Settings, front: Front, metrics: Metrics) -> Sequence[Listener]:
     admin = settings.admin
-    server = runner.server
-    assert server is not None, "the runner was set up"
-    listeners = [Listener("admin", "admin.addr", admin.addr, lambda: server, tls=admin.tls)]
+    listeners = [Listener("admin", "admin.addr", admin.addr, lambda: front, tls=admin.tls)]
     if admin.metrics_addr is not None:
         listeners.append(metrics_listener(metrics, {}, address=admin.metrics_addr, setting="admin.metrics_addr"))
     return listeners
