@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aisix_common.errors import ConfigurationError
@@ -114,7 +114,7 @@ def test_aliases_cannot_blow_up() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
     with pytest.raises(ConfigurationError, match="too large"):
-        load("\n".join(lines))
+        load("\n".join(lines), most_nodes=10_000)
 
 
 def test_the_caller_may_decide_what_plain_scalars_mean() -> None:
@@ -134,6 +134,7 @@ _PIECES = st.sampled_from(
 
 
 @given(st.one_of(st.text(), st.lists(_PIECES, max_size=30).map("".join)))
+@settings(deadline=None)
 def test_any_text_gives_a_value_or_our_error(text: str) -> None:
     try:
         load(text)

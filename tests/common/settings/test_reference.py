@@ -14,7 +14,9 @@ _PAGE = Path(__file__).parents[3] / "docs" / "reference" / "configuration.md"
 
 
 def test_the_committed_page_is_current() -> None:
-    assert is_current(_PAGE.read_text()), "run: python -m aisix_common.settings.reference > docs/reference/configuration.md"
+    assert is_current(_PAGE.read_text()), (
+        "run: python -m aisix_common.settings.reference > docs/reference/configuration.md"
+    )
     assert not is_current(_PAGE.read_text() + "x")
 
 

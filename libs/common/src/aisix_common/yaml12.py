@@ -67,11 +67,12 @@ def resolve(text: str) -> bool | int | float | str | None:
     return text
 
 
-def load(text: str, plain: Callable[[str], Any] = resolve) -> Any:
+def load(text: str, plain: Callable[[str], Any] = resolve, most_nodes: int = _MOST_NODES) -> Any:
     """The one document in `text`: dict, list, str, int, float, bool or None; an empty document is None.
 
     `plain` turns the text of an unquoted, untagged scalar into a value; a caller that knows better what a place should
-    hold keeps the text and decides later. Raises ConfigurationError with the first problem.
+    hold keeps the text and decides later. `most_nodes` bounds the result, aliases expanded. Raises ConfigurationError
+    with the first problem.
     """
     try:
         node = _Reader(text).get_single_node()
@@ -85,7 +86,7 @@ def load(text: str, plain: Callable[[str], Any] = resolve) -> Any:
     except (yaml.YAMLError, ValueError, OverflowError, IndexError, AttributeError, TypeError):
         # PyYAML lets exceptions of its own internals out on malformed escapes, directives and tags.
         raise _failure("is not valid YAML", None) from None
-    return None if node is None else _Builder(plain).build(node, 0)
+    return None if node is None else _Builder(plain, most_nodes).build(node, 0)
 
 
 class _Reader(Reader, Scanner, Parser, Composer, BaseResolver):
@@ -107,13 +108,13 @@ class _Reader(Reader, Scanner, Parser, Composer, BaseResolver):
 class _Builder:
     """One walk over the node tree."""
 
-    def __init__(self, plain: Callable[[str], Any]) -> None:
+    def __init__(self, plain: Callable[[str], Any], most_nodes: int) -> None:
         self._plain = plain
-        self._nodes = 0
+        self._nodes_left = most_nodes
 
     def build(self, node: yaml.Node, depth: int) -> Any:
-        self._nodes += 1
-        if self._nodes > _MOST_NODES:
+        self._nodes_left -= 1
+        if self._nodes_left < 0:
             raise _failure("is too large once its aliases are expanded", node.start_mark)
         if depth > _MOST_DEPTH:
             # An alias inside its own anchor ends here too.

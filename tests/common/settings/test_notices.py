@@ -1,0 +1,88 @@
+"""Warnings name what has no effect, and only when it was set to something."""
+
+import pytest
+
+from aisix_common.settings.notices import unused, warnings_for
+
+from tests.common.settings.documents import built, loaded
+
+HEARD: list[tuple[str, str]] = [
+    (
+        "proxy: {addr: '1.1.1.1:1', thread_per_core: true}\n",
+        "proxy.thread_per_core has no effect: workers are processes",
+    ),
+    ("bedrock_endpoint_url: http://x\n", "bedrock_endpoint_url has no effect in this version"),
+    ("managed: {cp_base_url: https://x}\n", "managed.cp_base_url has no effect in this version: managed mode"),
+    ("managed: {metrics_addr: ''}\n", "managed.metrics_addr has no effect"),
+    ("cache: {redis: {url: u}}\n", "cache.redis has no effect in this version: response caches"),
+    ("ratelimit: {concurrency_ttl_secs: 7}\n", "ratelimit.concurrency_ttl_secs has no effect"),
+    ("secrets: {allow_plaintext: true}\n", "secrets.allow_plaintext has no effect"),
+    ("observability: {metrics: {otlp: {enabled: true}}}\n", "observability.metrics.otlp.enabled has no effect"),
+    (
+        "observability: {tracing: {otlp: {sample_ratio: 0.5}}}\n",
+        "observability.tracing.otlp.sample_ratio has no effect",
+    ),
+    (
+        "observability: {metrics: {client_type_rules: [{pattern: a, client: a}]}}\n",
+        "observability.metrics.client_type_rules has no effect",
+    ),
+    ("upstream: {tls: {verify: false}}\n", "upstream.tls.verify is false"),
+]
+
+
+@pytest.mark.parametrize(("text", "start"), HEARD)
+def test_heard(text: str, start: str) -> None:
+    least = "admin: {admin_keys: [k]}\netcd: {endpoints: [a]}\n"
+    whole = least + text if text.startswith("proxy") else least + "proxy: {addr: '1.1.1.1:1'}\n" + text
+    (warning,) = built(whole).warnings
+    assert warning.startswith(start)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "bedrock_endpoint_url: ~\n",
+        "managed: {heartbeat_interval_secs: 15, snapshot_cache_path: /x}\n",
+        "cache: {backend: memory}\n",
+        "observability: {metrics: {otlp: {enabled: false}, prometheus: {path: /p}}, tracing: {}}\n",
+        "secrets: {env_allow: ['AISIX_SECRET_*']}\n",
+        "upstream: {timeout_ms: 1}\n",
+    ],
+)
+def test_unheard(text: str) -> None:
+    assert loaded(text).warnings == ()
+
+
+@pytest.mark.parametrize("key", ["admin", "admin-local-only-change-me", "your-strong-admin-key-here", " admin "])
+def test_printed_keys_are_loud(key: str) -> None:
+    (warning,) = loaded("", {"AISIX_ADMIN__ADMIN_KEYS": f"other,{key}"}).warnings
+    assert warning.startswith("SECURITY: admin.admin_keys")
+    assert "change-me" not in warning and "strong" not in warning
+    assert loaded("", {"AISIX_ADMIN__ADMIN_KEYS": key, "AISIX_ADMIN__ENABLED": "false"}).warnings == ()
+
+
+@pytest.mark.parametrize("variable", ["AISIX_ETCD__USER", "AISIX_ETCD__PASSWORD_ENV"])
+def test_half_a_login(variable: str) -> None:
+    (warning,) = loaded("", {variable: "x"}).warnings
+    assert "used together only" in warning
+    both = {"AISIX_ETCD__USER": "u", "AISIX_ETCD__PASSWORD_ENV": "P", "P": "x"}
+    assert loaded("", both).warnings == ()
+
+
+def test_a_stray_redis_block() -> None:
+    assert (
+        "ratelimit.redis is ignored while ratelimit.backend is memory"
+        in loaded("ratelimit: {redis: {url: u}}").warnings
+    )
+
+
+def test_no_warning_quotes_a_value() -> None:
+    text = "managed: {cp_key_pem: s3cr3t, cp_base_url: s3cr3t}\ncache: {redis: {url: 's3cr3t'}}\n"
+    warnings = warnings_for(loaded(text).settings)
+    assert len(warnings) == 3
+    assert "s3cr3t" not in " ".join(warnings)
+
+
+def test_unused_on_defaults_is_nothing() -> None:
+    assert list(unused(loaded().settings)) == []

@@ -1,0 +1,184 @@
+"""Rules between fields: for each, a document that breaks it and the neighbour that does not."""
+
+import re
+
+import pytest
+
+from aisix_common.settings.rules import compiled
+
+from tests.common.settings.documents import built, loaded, problems
+
+BASE = 'proxy: {addr: "1.1.1.1:1"}\nadmin: {admin_keys: [k]}\netcd: {endpoints: [a]}\n'
+PROXY = 'proxy: {{addr: "1.1.1.1:1", {}}}\nadmin: {{admin_keys: [k]}}\netcd: {{endpoints: [a]}}\n'
+ETCD = 'proxy: {{addr: "1.1.1.1:1"}}\nadmin: {{admin_keys: [k]}}\netcd: {{{}}}\n'
+REWRITE = PROXY.format("url_rewrites: [{{match: '{}', rewrite: '{}'}}]")
+
+BROKEN: list[tuple[str, str, str]] = [
+    ("", "proxy", "is required"),
+    ("proxy: {}", "proxy.addr", "is required"),
+    ("", "etcd.endpoints", "at least one endpoint"),
+    ("managed: {enabled: true}", "etcd.endpoints", "at least one endpoint"),
+    (BASE + "resources_file: r", "resources_file", "excludes etcd.endpoints"),
+    ("resources_file: r\nmanaged: {enabled: true}", "resources_file", "excludes managed.enabled"),
+    ("resources_file: ' '", "resources_file", "must not be blank"),
+    ("", "admin.admin_keys", "at least one key"),
+    (ETCD.format("endpoints: []"), "etcd.endpoints", "at least one endpoint"),
+    (ETCD.format("endpoints: [a, 'ftp://b:1']"), "etcd.endpoints[1]", "must be http://host:port"),
+    (ETCD.format("endpoints: ['http://u:s3cr3t@b:1']"), "etcd.endpoints[0]", "must be http://host:port"),
+    (ETCD.format("endpoints: ['http://b:70000']"), "etcd.endpoints[0]", "must be http://host:port"),
+    (ETCD.format("endpoints: [a], prefix: ''"), "etcd.prefix", "a folder of its own"),
+    (ETCD.format("endpoints: [a], prefix: //"), "etcd.prefix", "a folder of its own"),
+    (ETCD.format("endpoints: [a], prefix: '/a b'"), "etcd.prefix", "a folder of its own"),
+    (ETCD.format("endpoints: [a], prefix: /ext"), "etcd.prefix", "must not be the beginning of /ext or /run"),
+    (ETCD.format("endpoints: [a], prefix: /r"), "etcd.prefix", "must not be the beginning of /ext or /run"),
+    (ETCD.format("endpoints: [a], env_id: a/b"), "etcd.env_id", "one path segment"),
+    (ETCD.format("endpoints: [a], user: u, password_env: NOPE"), "etcd.password_env", "is not set"),
+    *(
+        (PROXY.format(f"request_id: {{accept_headers: [X-Ok, {name}]}}"), "proxy.request_id.accept_headers[1]", reason)
+        for name, reason in [
+            ("a b", "must be the name of an HTTP header"),
+            ("Traceparent", "trace context"),
+            ("tracestate", "trace context"),
+            *(
+                (header, "credentials")
+                for header in (
+                    *("Authorization", "x-api-key", "x-goog-api-key", "api-key", "x-amz-security-token", "x-amz-date"),
+                    *("x-amz-content-sha256", "proxy-authorization", "cookie", "host"),
+                )
+            ),
+        ]
+    ),
+    (PROXY.format("real_ip: {trusted_proxies: [10.0.0.0/8, x]}"), "proxy.real_ip.trusted_proxies[1]", "IP address"),
+    (PROXY.format("url_rewrites: [{match: '(', rewrite: a}]"), "proxy.url_rewrites[0].match", "regular expression"),
+    (PROXY.format("url_rewrites: [{match: 'a*', rewrite: a}]"), "proxy.url_rewrites[0].match", "empty path"),
+    *(
+        (
+            PROXY.format(f"url_rewrites: [{{match: '(?<n>a)', rewrite: \"{text}\"}}]"),
+            "proxy.url_rewrites[0].rewrite",
+            reason,
+        )
+        for text, reason in [
+            ("/a?b", "without query"),
+            ("/a#b", "without query"),
+            ("/a b", "without query"),
+            ("/a\\x07", "without query"),
+            ("/$2", "names a capture"),
+            ("/$name", "names a capture"),
+            ("/$nx", "names a capture"),
+            ("/${}", "names a capture"),
+            ("/${m}", "names a capture"),
+            ("/$1x", "names a capture"),
+            ("/${n", "without its }"),
+        ]
+    ),
+    (
+        BASE + "observability: {metrics: {prometheus: {path: status/config}}}",
+        "observability.metrics.prometheus.path",
+        "taken",
+    ),
+    (
+        BASE + "observability: {metrics: {client_type_rules: [{pattern: '', client: A}]}}",
+        *("observability.metrics.client_type_rules[0].pattern", "1 to 512 bytes"),
+    ),
+    (
+        BASE + "observability: {metrics: {client_type_rules: [{pattern: '(', client: A}]}}",
+        *("observability.metrics.client_type_rules[0].client", "a-z"),
+    ),
+    (
+        BASE + f"observability: {{metrics: {{client_type_rules: [{', '.join(['{pattern: a, client: a}'] * 65)}]}}}}",
+        *("observability.metrics.client_type_rules", "at most 64"),
+    ),
+    *(
+        (
+            BASE + f"observability: {{metrics: {{buckets: {{request_ttft: {edges}}}}}}}",
+            *("observability.metrics.buckets.request_ttft", "each larger than the one before"),
+        )
+        for edges in ("[]", "''", "[0, 1]", "[-1]", "[2, 1]", "[1, 1]", str(list(range(1, 66))))
+    ),
+    (
+        BASE + "observability: {tracing: {otlp: {enabled: true, endpoint: ' '}}}",
+        "observability.tracing.otlp.endpoint",
+        "is req",
+    ),
+    (BASE + "cache: {backend: redis}", "cache.redis", "is required with backend redis"),
+    (BASE + "ratelimit: {backend: redis}", "ratelimit.redis", "is required with backend redis"),
+    (BASE + "ratelimit: {backend: redis, concurrency_ttl_secs: 0}", "ratelimit.concurrency_ttl_secs", "at least 1"),
+    (BASE + "cache: {redis: {}}", "cache.redis.url", "is required in mode single"),
+    (BASE + "cache: {redis: {mode: cluster}}", "cache.redis.nodes", "at least one node"),
+    (BASE + "cache: {redis: {mode: cluster, nodes: [' ']}}", "cache.redis.nodes[0]", "must not be blank"),
+    (BASE + "cache: {redis: {mode: sentinel, master_name: m}}", "cache.redis.sentinels", "at least one sentinel"),
+    (
+        BASE + "cache: {redis: {mode: sentinel, sentinels: a}}",
+        "cache.redis.master_name",
+        "is required in mode sentinel",
+    ),
+    (BASE + "cache: {redis: {url: a, tls: {client_cert_file: a}}}", "cache.redis.tls.client_key_file", "go together"),
+    (BASE + "upstream: {tls: {client_key_file: a}}", "upstream.tls.client_cert_file", "go together"),
+    (BASE + "secrets: {keyring: [{id: a}]}", "secrets.keyring[0]", "exactly one of file and env"),
+    (BASE + "secrets: {keyring: [{id: a, env: A}, {id: a, env: B}]}", "secrets.keyring", "one id twice"),
+]
+
+
+@pytest.mark.parametrize(("text", "path", "reason"), BROKEN)
+def test_broken(text: str, path: str, reason: str) -> None:
+    found = problems(text)
+    assert reason in found[path]
+    assert "s3cr3t" not in str(found)
+
+
+KEPT = [
+    "upstream: {tls: {client_key_file: a, client_cert_file: b}}\n",
+    "ratelimit: {concurrency_ttl_secs: 0}\n",
+    "cache: {redis: {mode: cluster, nodes: [a]}}\n",
+    "cache: {redis: {mode: sentinel, sentinels: [a], master_name: m}}\n",
+    "observability: {metrics: {buckets: {request_ttft: [0.1]}}}\n",
+    "observability: {metrics: {prometheus: {path: status/other}}}\n",
+    "observability: {metrics: {client_type_rules: [{pattern: 'a|b', client: a-b.c_1}]}}\n",
+    "secrets: {keyring: [{id: a, env: A}, {id: b, file: /b}]}\n",
+]
+
+
+@pytest.mark.parametrize("text", KEPT)
+def test_kept(text: str) -> None:
+    loaded(text)
+
+
+@pytest.mark.parametrize("rewrite", ["/b", "/$1/${1}/$n/${n}", "/$$1", "/$", "/a$/b", "/$0", "/$n-x"])
+def test_rewrites_that_work(rewrite: str) -> None:
+    rule = f'[{{"match": "(?<n>a)", "rewrite": "{rewrite}"}}]'
+    assert loaded("", {"AISIX_PROXY__URL_REWRITES": rule}).settings.proxy.url_rewrites[0].rewrite == rewrite
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["a", "a:1", "http://a:1", "https://a.b:1/", "[::1]:1", "http://[::1]:1", "http://a"]
+)
+def test_endpoints_that_work(endpoint: str) -> None:
+    assert loaded("", {"AISIX_ETCD__ENDPOINTS": endpoint}).settings.etcd.endpoints == (endpoint,)
+
+
+def test_file_mode_needs_no_etcd_and_an_empty_etcd_is_none() -> None:
+    text = 'proxy: {addr: "1.1.1.1:1"}\nadmin: {admin_keys: [k]}\nresources_file: r\netcd: {prefix: /x}\n'
+    assert built(text, {}).settings.resources_file == "r"
+
+
+def test_a_rule_stays_silent_about_what_is_wrong_already() -> None:
+    assert problems(ETCD.format("endpoints: ['']")).keys() == {"etcd.endpoints[0]"}
+    assert problems(BASE + "cache: {backend: redis, redis: 3}").keys() == {"cache.redis"}
+
+
+def test_an_admin_that_never_binds_needs_no_address_and_no_key() -> None:
+    text = 'proxy: {addr: "1.1.1.1:1"}\netcd: {endpoints: [a]}\nadmin: {addr: localhost, enabled: %s}\n'
+    built(text % "false", {})
+    built(text % "true" + "managed: {enabled: true}", {})
+    assert problems(text % "true").keys() == {"admin.addr", "admin.admin_keys"}
+
+
+@pytest.mark.parametrize("text", ["(", "(?P<a", "[", "a{99999999999999999999}", "(?<=a+)b", "\\"])
+def test_not_a_pattern(text: str) -> None:
+    assert compiled(text) is None
+
+
+def test_patterns_of_other_engines() -> None:
+    pattern = compiled("(?<name>a)(?<!b)", re.IGNORECASE)
+    assert pattern is not None
+    assert pattern.groupindex == {"name": 1}
