@@ -15,6 +15,8 @@ living loop meanwhile, use `await asyncio.to_thread(server.restart)`.
 
     EtcdServer(folder, certificates=make_certificates(folder), client_auth=True)   # TLS, with mTLS
 
+    with EtcdCluster(tmp_path) as cluster:        # three members; cluster.members[0].kill() ..., cluster.endpoints
+
 Fixtures in tests/conftest.py: `etcd` (one server per session; never stop it, never write outside your prefix),
 `etcd_prefix` (a key prefix of this test alone, no trailing slash) and `fresh_etcd` (a server of this test alone, to
 kill and restore as it likes).
@@ -35,6 +37,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -119,6 +122,8 @@ class EtcdServer:
         self._arguments = tuple(arguments)
         self._generation = 0
         self._root: str | None = None
+        self._name = "test"
+        self._peers: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._pick_ports()
 
@@ -143,7 +148,7 @@ class EtcdServer:
             if self._answers():
                 return
             self.kill()
-            if attempt < 2 and not self._data.exists():  # somebody took a port before etcd did
+            if attempt < 2 and not self._data.exists() and self._peers is None:  # somebody took a port before etcd did
                 self._pick_ports()
         raise RuntimeError(f"etcd did not start:\n{self.log.read_text(errors='replace')[-3000:]}")
 
@@ -224,6 +229,15 @@ class EtcdServer:
         self.ctl("auth", "enable")
         self._root = f"root:{password}"
 
+    def join(self, name: str) -> str:
+        """Take this name in a cluster; returns `name=peer URL`."""
+        self._name = name
+        return f"{name}=http://127.0.0.1:{self._peer_port}"
+
+    def be_one_of(self, peers: str) -> None:
+        """The whole cluster, this member included, as `join` gave it."""
+        self._peers = peers
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -242,10 +256,10 @@ class EtcdServer:
         peer = f"http://127.0.0.1:{self._peer_port}"
         command = [
             str(binary("etcd")),
-            *("--name", "test", "--data-dir", str(self._data)),
+            *("--name", self._name, "--data-dir", str(self._data)),
             *("--listen-client-urls", self.endpoint, "--advertise-client-urls", self.endpoint),
             *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
-            *("--initial-cluster", f"test={peer}", "--initial-cluster-token", self._token),
+            *("--initial-cluster", self._peers or f"test={peer}", "--initial-cluster-token", self._token),
             *("--listen-metrics-urls", f"http://127.0.0.1:{self._probe_port}"),
             *("--heartbeat-interval", "10", "--election-timeout", "100", "--log-level", "warn"),
         ]
@@ -282,6 +296,30 @@ class EtcdServer:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+class EtcdCluster:
+    """Three members of one cluster. Slower elections than a lone server's, so that a busy machine causes none."""
+
+    def __init__(self, folder: Path) -> None:
+        calm = ("--heartbeat-interval", "50", "--election-timeout", "500")
+        self.members = tuple(EtcdServer(folder / f"m{number}", arguments=calm) for number in range(3))
+        peers = ",".join(member.join(f"m{number}") for number, member in enumerate(self.members))
+        for member in self.members:
+            member.be_one_of(peers)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        return tuple(member.endpoint for member in self.members)
+
+    def __enter__(self) -> Self:
+        with ThreadPoolExecutor() as pool:  # none answers before two of them do
+            list(pool.map(EtcdServer.start, self.members))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for member in self.members:
+            member.kill()
 
 
 def _environment() -> dict[str, str]:

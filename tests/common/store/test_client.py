@@ -2,13 +2,18 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
 
-from aisix_common.errors import Compacted, ConfigurationError, StoreDenied, StoreRejected, StoreUnavailable
+from aisix_common.errors import Compacted, ConfigurationError, StoreDenied, StoreError, StoreRejected, StoreUnavailable
 from aisix_common.secret import Secret
+from aisix_common.store import etcd_pb2 as pb
 from aisix_common.store.client import EtcdClient, EtcdOptions
 from aisix_common.store.options import TlsMaterial
 from aisix_common.store.types import (
@@ -293,12 +298,18 @@ async def guarded(fresh_etcd: EtcdServer) -> tuple[EtcdServer, EtcdOptions]:
     return fresh_etcd, EtcdOptions(endpoints=(fresh_etcd.endpoint,), user="gateway", password=Secret("pass word"))
 
 
+def _restart_cleanly(server: EtcdServer) -> None:
+    """After a kill, etcd may replay the login from its log, and know the token again."""
+    server.stop()
+    server.start()
+
+
 async def test_login_survives_a_restart(guarded: tuple[EtcdServer, EtcdOptions]) -> None:
     server, options = guarded
     async with EtcdClient(options) as client:
         await client.put("a", b"1")
         for _ in range(2):
-            await asyncio.to_thread(server.restart)
+            await asyncio.to_thread(_restart_cleanly, server)
             await client.put("a", b"2")  # a write, too: a refused token proves that nothing was done
             assert await client.get("a") is not None
             lease = await client.grant(10)
@@ -309,7 +320,7 @@ async def test_many_calls_share_one_new_login(guarded: tuple[EtcdServer, EtcdOpt
     server, options = guarded
     async with EtcdClient(options) as client:
         await client.get("a")
-        await asyncio.to_thread(server.restart)
+        await asyncio.to_thread(_restart_cleanly, server)
         started = time.monotonic()
         await asyncio.gather(*(client.get("a") for _ in range(50)))
         assert time.monotonic() - started < 2, "etcd checks a password in some 50 ms: fifty logins would show"
@@ -350,3 +361,60 @@ async def test_a_user_where_authentication_is_off_is_used_once_it_is_on(fresh_et
         await client.put("a", b"1")
         await asyncio.to_thread(fresh_etcd.enable_auth, "gateway", "pass word")
         await client.put("a", b"2")
+
+
+# A cancelled watch: etcd leaves the stream open, and silent
+
+
+class Watches(grpc.GenericRpcHandler):
+    """An etcd that knows watches only: it creates one, cancels it, and keeps the stream open."""
+
+    def __init__(self, **cancellation: Any) -> None:
+        self._cancellation = cancellation
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        if details.method != "/etcdserverpb.Watch/Watch":
+            return None
+        return grpc.stream_stream_rpc_method_handler(
+            self._watch, pb.WatchRequest.FromString, pb.WatchResponse.SerializeToString
+        )
+
+    async def _watch(
+        self, requests: AsyncIterator[pb.WatchRequest], context: object
+    ) -> AsyncIterator[pb.WatchResponse]:
+        header = pb.ResponseHeader(revision=5)
+        yield pb.WatchResponse(header=header, created=True)
+        yield pb.WatchResponse(header=header, canceled=True, **self._cancellation)
+        async for _request in requests:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("cancellation", "expected"),
+    [
+        ({"compact_revision": 4}, Compacted),
+        ({"cancel_reason": "etcdserver: permission denied"}, StoreDenied),
+        ({"cancel_reason": "etcdserver: no leader"}, StoreUnavailable),
+    ],
+)
+async def test_a_cancelled_watch_raises(cancellation: dict[str, Any], expected: type[StoreError]) -> None:
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((Watches(**cancellation),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+
+    async def requests() -> AsyncIterator[pb.WatchRequest]:
+        yield pb.WatchRequest(create_request=pb.WatchCreateRequest(key=b"a"))
+        await asyncio.Event().wait()
+
+    try:
+        async with EtcdClient(EtcdOptions(endpoints=(f"127.0.0.1:{port}",))) as client:
+            call = await client.watch(requests())
+            assert (await call.read(5)).created
+            with pytest.raises(expected):
+                await call.read(5)
+            call.close()
+            with pytest.raises(StoreRejected, match="Method not found"):
+                await client.status()
+    finally:
+        await server.stop(None)
