@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from ..logs import LogWriter
+from ..metrics import Metrics
 
 
 class Lifecycle:
@@ -33,6 +34,17 @@ class Lifecycle:
     def leave(self) -> None:
         """The last byte of its answer was written, or its client is gone."""
         self.in_flight -= 1
+
+    def report_to(self, metrics: Metrics) -> None:
+        """Register what the frame itself counts: `aisix_log_lines_dropped_total`."""
+        dropped = metrics.counter(
+            "aisix_log_lines_dropped_total", "Log lines lost because the output was slow or gone."
+        ).cell()
+
+        def refresh() -> None:
+            dropped.value = 0 if self.log_writer is None else self.log_writer.dropped
+
+        metrics.before_collect(refresh)
 
     def stop(self, exit_code: int = 0) -> None:
         """Ask the service to drain and end. The first call decides the exit code; later ones change nothing."""
