@@ -1,0 +1,203 @@
+"""The source over a scripted watch: what it hands out, saves, says of itself and survives."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from aisix_common.resources import ApiKey
+from aisix_common.snapshot import Snapshot
+from aisix_common.sources.disk_cache import DiskCache
+from aisix_common.sources.etcd import UNREACHABLE, EtcdSource
+from aisix_common.sources.observed import SourceStatus
+from aisix_common.store.client import EtcdClient, EtcdOptions
+from aisix_common.store.types import Alive, Lost
+from aisix_common.tasks import TaskOwner
+
+from .support import NO_CLIENT, Log, Script, SetClock
+from tests.common.snapshot.rows import BAD, LATER, NOON, PREFIX, api_key, changes, gone, listing, row
+from tests.support.etcd import EtcdServer
+
+
+class Stage:
+    """A source under test and what it did."""
+
+    def __init__(self, cache: DiskCache | None = None, log: Log | None = None) -> None:
+        self.script, self.clock, self.log = Script(), SetClock(), log or Log()
+        self.source = EtcdSource(NO_CLIENT, PREFIX + "/", cache, self.clock, self.log.log, watch=self.script.watch)
+        self.seen: list[Snapshot] = []
+        self.failing = False
+
+    def put_to_use(self, snapshot: Snapshot) -> None:
+        self.seen.append(snapshot)
+        if self.failing:
+            raise ValueError("a mistake")
+
+    @property
+    def keys(self) -> set[str]:
+        """Names of the keys that are served."""
+        return set(self.seen[-1].table(ApiKey).by_name)
+
+    @asynccontextmanager
+    async def playing(self) -> AsyncIterator["Stage"]:
+        async with TaskOwner() as tasks:
+            tasks.spawn(self.source.run(self.put_to_use), name="source")
+            yield self
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+async def test_a_listing_and_its_changes(stage: Stage) -> None:
+    async with stage.playing():
+        await stage.script.feed(listing(api_key("a", "h1", 1)))
+        assert stage.keys == {"h1"}
+        await stage.script.feed(changes(api_key("b", "h2", 2)), changes(gone("api_keys/a", 3)))
+        assert stage.keys == {"h2"}
+        assert stage.seen[-1].touched == {"api_keys": frozenset({"a"})}
+        assert stage.source.snapshot is stage.seen[-1]
+    assert stage.script.prefixes == ["/aisix/"], "siblings such as /aisix-b are not asked for"
+    assert stage.script.closed
+
+
+async def test_large_sets_go_the_same_way(stage: Stage) -> None:
+    async with stage.playing():
+        await stage.script.feed(listing(*(api_key(f"{n}", f"h{n}", n + 1) for n in range(1000))))
+        await stage.script.feed(changes(*(gone(f"api_keys/{n}", 1001) for n in range(999))))
+        assert stage.keys == {"h999"}
+
+
+async def test_what_it_says_of_itself(stage: Stage) -> None:
+    assert stage.source.status() == SourceStatus(at=NOON)
+    async with stage.playing():
+        await stage.script.feed(Lost("no route"))
+        lost = stage.source.status()
+        assert (lost.connected, lost.reloads, lost.failures) == (False, 1, {"fetch": 1})
+        assert lost.last_failure
+        assert (lost.last_failure.kind, lost.last_failure.message) == ("fetch", UNREACHABLE)
+
+        await stage.script.feed(listing(api_key("a", "h1", 1), revision=5))
+        listed = stage.source.status()
+        assert (listed.connected, listed.reloads, listed.applied_revision, listed.observed_revision) == (True, 2, 5, 5)
+        assert listed.last_reload
+        assert listed.last_reload.successful
+        assert listed.last_success == NOON
+        assert listed.last_failure == lost.last_failure, "the last failure stays"
+
+        stage.clock.advance(minutes=1)
+        await stage.script.feed(changes(row("api_keys/a", BAD, 6, created=1)))
+        bad = stage.source.status()
+        assert bad.last_reload
+        assert (bad.last_reload.successful, bad.last_reload.at, bad.last_success) == (False, LATER, NOON)
+        assert bad.last_failure
+        assert bad.last_failure.kind == "schema_failed"
+        assert (bad.reloads, bad.failures) == (2, {"fetch": 1}), "single events are no reloads"
+
+        await stage.script.feed(Alive(9))
+        assert stage.source.status().observed_revision == stage.source.status().applied_revision == 9
+        await stage.script.feed(listing(row("models/m", b"{", 2), row("models/n", b"{}", 3), revision=4))
+        restored = stage.source.status()
+        assert restored.applied_revision == 4, "an etcd restored from a backup goes back"
+        assert restored.failures == {"fetch": 1, "parse": 1, "validate": 1}
+
+
+async def test_rejections_are_logged_once_and_without_values(stage: Stage) -> None:
+    canary = row("models/m", b'{"display_name":"x","provider":"SK-CANARY"}', 2)
+    async with stage.playing():
+        await stage.script.feed(listing(canary), listing(canary), changes(gone("models/m", 3)))
+    lines = [line for line in stage.log.lines if line.get("id") == "m"]
+    assert [line["event"] for line in lines] == ["a resource was rejected", "a resource is no longer rejected"]
+    assert "SK-CANARY" not in str(stage.log.lines)
+
+
+async def test_what_operators_should_know_is_logged(stage: Stage) -> None:
+    async with stage.playing():
+        await stage.script.feed(
+            listing(
+                api_key("a", "SECRET-HASH", 1, new=1), api_key("b", "SECRET-HASH", 2), row("guardrails/g", b"{}", 3)
+            )
+        )
+    assert stage.log.said("a field nobody knows is ignored")
+    assert stage.log.said("a row's name belongs to an older row")
+    assert stage.log.said("rows of a kind this version does not serve yet")
+    assert "SECRET-HASH" not in str(stage.log.lines)
+
+
+async def test_many_rejections_do_not_flood_the_log(stage: Stage) -> None:
+    async with stage.playing():
+        await stage.script.feed(listing(*(row(f"models/{n}", b"{", n + 1) for n in range(150))))
+    assert len(stage.log.lines) < 30
+
+
+async def test_a_consumer_that_fails_gets_the_next_one_whole(stage: Stage) -> None:
+    async with stage.playing():
+        await stage.script.feed(listing(api_key("a", "h1", 1)))
+        stage.failing = True
+        await stage.script.feed(changes(api_key("b", "h2", 2)))
+        stage.failing = False
+        await stage.script.feed(changes(api_key("c", "h3", 3)), changes(api_key("d", "h4", 4)))
+    assert stage.keys == {"h1", "h2", "h3", "h4"}
+    assert [snapshot.touched is None for snapshot in stage.seen] == [False, False, True, False]
+    assert stage.log.said("a new configuration could not be put to use")
+
+
+async def test_it_runs_once_at_a_time(stage: Stage) -> None:
+    async with stage.playing():
+        await stage.script.feed(listing())
+        with pytest.raises(RuntimeError):
+            await stage.source.run(stage.put_to_use)
+
+
+class TestRestart:
+    async def test_it_serves_from_disk_until_etcd_answers(self, tmp_path: Path) -> None:
+        path, log = tmp_path / "cache", Log()
+        async with Stage(DiskCache(path, PREFIX, log.log)).playing() as before:
+            await before.script.feed(listing(api_key("a", "h1", 1)), changes(row("api_keys/a", BAD, 2, created=1)))
+
+        async with Stage(DiskCache(path, PREFIX, log.log)).playing() as after:
+            await after.script.feed(Lost("nobody there"))
+            assert after.keys == {"h1"}
+            status = after.source.status()
+            assert (status.restored, status.connected, status.applied_revision) == (True, False, 2)
+            assert after.seen[0].rejected["/aisix/api_keys/a"].stale_since == NOON
+            await after.script.feed(listing(row("api_keys/a", BAD, 2, created=1), api_key("b", "h2", 3)))
+            assert after.keys == {"h1", "h2"}
+            assert not after.source.status().restored
+            await after.script.feed(listing(api_key("b", "h2", 3), revision=4))
+            assert after.keys == {"h2"}
+
+    async def test_a_damaged_file_is_no_obstacle(self, tmp_path: Path) -> None:
+        path = tmp_path / "cache"
+        path.write_bytes(b"nonsense")
+        async with Stage(DiskCache(path, PREFIX, Log().log)).playing() as stage:
+            await stage.script.feed(listing(api_key("a", "h1", 1)))
+            assert stage.keys == {"h1"}
+        assert (cached := DiskCache(path, PREFIX, Log().log).load())
+        assert len(cached.listing.rows) == 1
+
+
+async def test_with_a_real_etcd(etcd: EtcdServer, etcd_prefix: str) -> None:
+    seen: asyncio.Queue[Snapshot] = asyncio.Queue()
+
+    async def served() -> set[str]:
+        async with asyncio.timeout(10):
+            return set((await seen.get()).table(ApiKey).by_name)
+
+    async with EtcdClient(EtcdOptions(endpoints=(etcd.endpoint,))) as client, TaskOwner() as tasks:
+        await client.put(f"{etcd_prefix}-sibling/api_keys/x", b"{}")
+        await client.put(f"{etcd_prefix}/api_keys/a", api_key("a", "h1", 1).value)
+        source = EtcdSource(client, etcd_prefix, None, SetClock(), Log().log)
+        tasks.spawn(source.run(seen.put_nowait), name="source")
+        assert await served() == {"h1"}
+        revision = await client.put(f"{etcd_prefix}/api_keys/b", api_key("b", "h2", 1).value)
+        assert await served() == {"h1", "h2"}
+        status = source.status()
+        assert status.connected
+        assert (status.applied_revision or 0) >= revision
+        await client.delete(f"{etcd_prefix}/api_keys/a")
+        assert await served() == {"h2"}
+        assert not len(source.snapshot.rejected)
