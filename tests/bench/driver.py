@@ -6,6 +6,7 @@ Kept cheap (no HTTP library) so that the measured process, not the driver, is wh
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import cast
 
 
 @dataclass
@@ -42,8 +43,7 @@ class Connection(asyncio.Protocol):
         self._answered = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
         self._send()
 
     def _send(self) -> None:
@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
             self._outcome.errors += 1
             self._outcome.first_error = self._outcome.first_error or answer[:300].decode(errors="replace")
         self._outcome.requests += 1
-        self._outcome.events += answer.count(b"\ndata: ") + answer.count(b"\r\ndata: ") if self._load.stream else 0
+        self._outcome.events += answer.count(b"data: {") if self._load.stream else 0
         self._outcome.latency.append(time.perf_counter() - self._sent)
         if time.perf_counter() < self._deadline:
             self._send()

@@ -9,6 +9,7 @@ import asyncio
 import random
 import re
 import sys
+from typing import cast
 
 import uvloop
 
@@ -42,8 +43,7 @@ class Upstream(asyncio.Protocol):
     """One connection, one request at a time."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
         self._buffer = bytearray()
 
     def data_received(self, data: bytes) -> None:

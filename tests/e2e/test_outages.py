@@ -3,7 +3,7 @@
 import asyncio
 import json
 import statistics
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -64,22 +64,28 @@ async def test_etcd_killed_under_load_fails_no_request(
         async with asyncio.TaskGroup() as tasks:
             for _ in range(4):
                 tasks.create_task(load())
-            await until(lambda: more_than(statuses, 50))
+            await until(grown(statuses, 50))
             await asyncio.to_thread(fresh_etcd.kill)
-            await until(lambda: more_than(statuses, len(statuses) + 200))
+            await until(grown(statuses, 200))
 
             async def disconnected() -> bool:
                 return json.loads(await gateway.text("/status/config"))["source"]["connected"] is False
 
             await until(disconnected, 20)
             await asyncio.to_thread(fresh_etcd.start)
-            await until(lambda: more_than(statuses, len(statuses) + 100))
+            await until(grown(statuses, 100))
             stop.set()
         assert set(statuses) == {200}
 
 
-async def more_than(values: list[int], count: int) -> bool:
-    return len(values) > count
+def grown(values: list[int], by: int) -> Callable[[], Awaitable[bool]]:
+    """The condition that `values` has `by` more items than now."""
+    wanted = len(values) + by
+
+    async def condition() -> bool:
+        return len(values) >= wanted
+
+    return condition
 
 
 async def test_cut_link_while_others_write(
