@@ -19,9 +19,10 @@ EARLY = 0.001
 def reason(problem: BaseException) -> str:
     """What went wrong with a socket, in words that hold no address, certificate or credential."""
     if isinstance(problem, ssl.SSLCertVerificationError):
-        return f"certificate refused: {problem.verify_message}"
+        return f"certificate refused: {getattr(problem, 'verify_message', 'not trusted')}"
     if isinstance(problem, ssl.SSLError):
-        return f"TLS: {(problem.reason or 'protocol error').replace('_', ' ').lower()}"
+        words = getattr(problem, "reason", None) or "protocol error"  # OpenSSL's own errors have one, others do not
+        return f"TLS: {words.replace('_', ' ').lower()}"
     if isinstance(problem, OSError) and problem.errno:
         return strerror(problem.errno).lower()
     return "the connection failed"

@@ -3,19 +3,20 @@
 Must not know any connection. Contexts are kept by value, since one costs tens of milliseconds and some hundred KB.
 """
 
-import logging
 import ssl
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from os import strerror
 from typing import Final
 
 from aisix_common.errors import ConfigurationError, Problem
+from aisix_common.logs import get_logger
 from aisix_common.settings import ClientTls
 
 from ..canonical.http import TlsTrust
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 KEPT: Final = 256
 """Contexts kept for provider keys; the one unused longest goes first."""
@@ -27,29 +28,31 @@ class TrustStore:
     def __init__(self, settings: ClientTls) -> None:
         self._settings = settings
         self._default = self._build(settings.verify)
+        self._lock = threading.Lock()
         self._kept: OrderedDict[TlsTrust, ssl.SSLContext] = OrderedDict()
 
     def context(self, trust: TlsTrust | None) -> ssl.SSLContext:
-        """The context for `trust`; blocks for tens of milliseconds when it is new.
+        """The context for `trust`; blocks for tens of milliseconds when it is new. May be called from any thread.
 
         Trust anchors that cannot be read fall back to the deployment's context, checks and all (data-plane 4.0).
         """
         if trust is None or (not trust.ca_pem.strip() and trust.verify):
             return self._default
-        context = self._kept.get(trust)
-        if context is None:
-            context = self._kept[trust] = self._special(trust)
-            if len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(trust)
-        return context
+        with self._lock:
+            context = self._kept.get(trust)
+            if context is None:
+                context = self._kept[trust] = self._special(trust)
+                if len(self._kept) > KEPT:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(trust)
+            return context
 
     def _special(self, trust: TlsTrust) -> ssl.SSLContext:
         context = self._build(self._settings.verify and trust.verify)
         if trust.ca_pem.strip():
             try:
                 context.load_verify_locations(cadata=trust.ca_pem)
-            except (ssl.SSLError, ValueError):  # ValueError: not ASCII, or empty
+            except (ssl.SSLError, ValueError, TypeError):  # TypeError: text beyond ASCII
                 _log.warning(
                     "a provider key's tls.ca_cert is not usable PEM; its connections use the deployment's trust. "
                     "Store the CA certificate as PEM text in that provider key"
