@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from aisix_common.secret import Secret
 
+from aisix_common.secret import Secret
 from aisix_proxy.canonical.http import Origin, UpstreamResponse
 from aisix_proxy.canonical.request import Request
 from aisix_proxy.canonical.target import BodyOverrides, Target

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
+
 from aisix_common.secret import Secret
 
 from ..canonical.errors import UpstreamInBand, UpstreamProtocol
