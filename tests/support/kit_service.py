@@ -2,6 +2,7 @@
 
 GET /livez /readyz      probes        GET /count     counts one in kit_counted_total, answers its pid
 GET /hold               answered after /release, in flight until then
+GET /busy               how many requests are in flight, this one included
 GET /crash              an essential background task raises
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
+
 from aisix_common import probes
 from aisix_common.metrics import Metrics
 from aisix_common.processes import Command
@@ -99,6 +101,8 @@ class Kit:
             self.released.set()
         elif path == "/crash":
             self.tasks.spawn(crash(), name="doomed", essential=True)
+        elif path == "/busy":
+            return web.Response(text=str(self.lifecycle.in_flight))
         return web.Response(text=str(os.getpid()))
 
 

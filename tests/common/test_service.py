@@ -1,0 +1,381 @@
+"""The service frame: request ids, listeners, pages, and a life from start to drained, with real sockets and signals."""
+
+import asyncio
+import http.client
+import signal
+import socket
+import ssl
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from aisix_common.errors import ConfigurationError
+from aisix_common.metrics import Metrics
+from aisix_common.service import (
+    SERVER,
+    Lifecycle,
+    Listener,
+    acceptable_request_id,
+    chosen_request_id,
+    metrics_listener,
+    new_request_id,
+    serve_pages,
+)
+from aisix_common.service.listener import CannotListen, bind, open_listener, reserve, tls_context
+from aisix_common.service.pages import normalised
+from aisix_common.service.run import drain
+from aisix_common.settings import Address, ListenerTls
+
+from tests.support.certificates import self_signed
+from tests.support.kit_service import SLOW_START, Running
+
+ANY = Address("127.0.0.1", 0)
+SETTING = "observability.metrics.prometheus.addr"
+
+
+# Request ids
+
+
+def test_request_ids_are_random_uuids() -> None:
+    ids = [new_request_id() for _ in range(500)]
+    assert len(set(ids)) == 500
+    for text in ids:
+        parsed = uuid.UUID(text)
+        assert (str(parsed), parsed.version, parsed.variant) == (text, 4, uuid.RFC_4122)
+
+
+@pytest.mark.parametrize("value", ["a", "x" * 256, "!~", "7f3e", 'a"b'])
+def test_ids_a_caller_may_choose(value: str) -> None:
+    assert acceptable_request_id(value)
+
+
+@pytest.mark.parametrize("value", ["", "x" * 257, "a b", "a\n", "a\t", "\x7f", "é", "\r\nx: y"])
+def test_ids_a_caller_may_not_choose(value: str) -> None:
+    assert not acceptable_request_id(value)
+
+
+def test_the_first_acceptable_header_wins() -> None:
+    headers = {"x-one": "not acceptable", "x-two": "two", "x-three": "three"}
+    assert chosen_request_id(headers, ["x-zero", "x-one", "x-two", "x-three"]) == "two"
+    assert chosen_request_id(headers, ["x-one"]) is None
+    assert chosen_request_id(headers, []) is None
+
+
+# Lifecycle
+
+
+def test_a_drain_is_announced_once() -> None:
+    lifecycle = Lifecycle()
+    told: list[str] = []
+    lifecycle.on_drain(lambda: told.append("early"))
+    lifecycle.begin_drain()
+    lifecycle.begin_drain()
+    lifecycle.on_drain(lambda: told.append("late"))
+    assert told == ["early", "late"]
+
+
+async def test_the_first_reason_to_stop_decides_the_exit_code() -> None:
+    lifecycle = Lifecycle()
+    lifecycle.stop(7)
+    lifecycle.stop(0)
+    await lifecycle.stopped()
+    assert lifecycle.exit_code == 7
+
+
+@pytest.mark.looptime
+async def test_a_drain_waits_its_minimum_even_when_idle() -> None:
+    lifecycle, loop = Lifecycle(), asyncio.get_running_loop()
+    begun = loop.time()
+    await drain(lifecycle, 30)
+    assert loop.time() - begun == pytest.approx(30)
+    assert lifecycle.draining
+
+
+@pytest.mark.looptime
+async def test_a_drain_waits_for_the_last_byte_without_a_deadline() -> None:
+    lifecycle, loop = Lifecycle(), asyncio.get_running_loop()
+    lifecycle.enter()
+    loop.call_later(3600, lifecycle.leave)
+    begun = loop.time()
+    await drain(lifecycle, 0)
+    assert 3600 <= loop.time() - begun < 3600.3
+
+
+# Listeners
+
+
+def listener(make: Callable[[], Any], **more: Any) -> Listener:
+    return Listener("proxy", "proxy.addr", ANY, make, **more)
+
+
+async def test_an_address_in_use_is_refused_with_what_to_do() -> None:
+    opened = await open_listener(listener(lambda: serve_pages({})))
+    port = int(opened.url.rpartition(":")[2])
+    again = replace(opened.listener, address=Address("127.0.0.1", port))
+    with pytest.raises(CannotListen) as caught:
+        await open_listener(again)
+    assert str(caught.value) == (
+        f"cannot listen on 127.0.0.1:{port} (proxy.addr): address already in use; "
+        "stop the process that has it, or change proxy.addr"
+    )
+    await opened.close(0)
+
+
+def test_a_gateway_that_shares_its_port_is_noticed() -> None:
+    address, held = reserve(ANY, "proxy.addr")
+    with closing(held), closing(bind(address, "proxy.addr", reuse_port=True)) as worker:
+        worker.listen()
+        with pytest.raises(CannotListen, match="already in use"):
+            reserve(address, "proxy.addr")
+        with closing(bind(address, "proxy.addr", reuse_port=True)) as second:
+            second.listen()
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(CannotListen, match=r"192\.0\.2\.1:4000 \(proxy\.addr\): no such address"):
+        bind(Address("192.0.2.1", 4000), "proxy.addr")
+
+
+async def test_ipv6() -> None:
+    try:
+        opened = await open_listener(replace(listener(lambda: serve_pages({})), address=Address("::1", 0)))
+    except CannotListen:
+        pytest.skip("no IPv6 on this machine")
+    assert opened.url.startswith("http://[::1]:")
+    await opened.close(0)
+
+
+async def test_accepted_sockets_send_at_once() -> None:
+    options: list[int] = []
+
+    async def handle(request: web.BaseRequest) -> web.Response:
+        assert request.transport is not None
+        raw = request.transport.get_extra_info("socket")
+        options.append(raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        return web.Response()
+
+    opened = await open_listener(listener(lambda: web.Server(handle)))
+    async with aiohttp.ClientSession() as http_client, http_client.get(opened.url):
+        pass
+    await opened.close(0)
+    assert options[0] != 0
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+async def test_tls_from_files(tmp_path: Path) -> None:
+    cert_file, key_file = self_signed(tmp_path)
+
+    async def page() -> tuple[int, str, bytes]:
+        return 200, "text/plain", b"over TLS"
+
+    opened = await open_listener(
+        listener(lambda: serve_pages({"/": page}), tls=ListenerTls(cert_file=cert_file, key_file=key_file))
+    )
+    port = int(opened.url.rpartition(":")[2])
+    assert opened.url == f"https://127.0.0.1:{port}"
+    trust = ssl.create_default_context(cafile=cert_file)
+    trust.set_alpn_protocols(["h2", "http/1.1"])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust, server_hostname="localhost")
+    tls = writer.get_extra_info("ssl_object")
+    assert tls.selected_alpn_protocol() == "http/1.1"
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert (await reader.read()).endswith(b"over TLS")
+    writer.close()
+    old = ssl.create_default_context(cafile=cert_file)
+    old.minimum_version = ssl.TLSVersion.TLSv1
+    old.maximum_version = ssl.TLSVersion.TLSv1_1
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await asyncio.open_connection("127.0.0.1", port, ssl=old, server_hostname="localhost")
+    await opened.close(0)
+
+
+def test_tls_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    cert_file, key_file = self_signed(tmp_path)
+    _, other_key = self_signed(tmp_path, "other.test")
+    empty = tmp_path / "empty.pem"
+    empty.write_text("canary-5151")
+    missing = str(tmp_path / "missing.pem")
+    for cert, key, where in (
+        (missing, key_file, "proxy.tls.cert_file"),
+        (cert_file, missing, "proxy.tls.key_file"),
+        (str(tmp_path), key_file, "proxy.tls.cert_file"),
+        (cert_file, other_key, "proxy.tls"),
+        (str(empty), key_file, "proxy.tls"),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            tls_context(ListenerTls(cert_file=cert, key_file=key), "proxy.tls")
+        assert caught.value.problems[0].path == where
+        assert "canary" not in str(caught.value)
+
+
+# Pages
+
+
+@pytest.mark.parametrize(
+    ("configured", "served"), [("", "/metrics"), ("  ", "/metrics"), ("m", "/m"), (" /a/b ", "/a/b")]
+)
+def test_the_path_of_the_metrics_page(configured: str, served: str) -> None:
+    assert normalised(configured) == served
+
+
+async def test_the_metrics_listener() -> None:
+    async def config() -> tuple[int, str, bytes]:
+        return 200, "application/json", b"{}"
+
+    async def broken() -> tuple[int, str, bytes]:
+        raise LookupError("canary")
+
+    metrics = Metrics()
+    metrics.counter("calls_total", "Calls.").cell().add(3)
+    made = metrics_listener(
+        metrics, {"/status/config": config, "/broken": broken}, address=ANY, path="numbers", setting=SETTING
+    )
+    opened = await open_listener(made)
+    async with aiohttp.ClientSession(opened.url) as client:
+        async with client.get("/numbers") as answer:
+            text = await answer.text()
+            assert (answer.status, answer.headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+            assert answer.headers["Server"] == SERVER
+        assert "calls_total 3.0" in text
+        assert "process_cpu_seconds_total" in text
+        async with client.head("/numbers") as answer:
+            assert (answer.status, await answer.read()) == (200, b"")
+            assert int(answer.headers["Content-Length"]) > 100
+        async with client.get("/status/config?x=1") as answer:
+            assert (answer.status, answer.content_type, await answer.read()) == (200, "application/json", b"{}")
+        async with client.post("/status/config", data=b"x") as answer:
+            assert (answer.status, answer.headers["Allow"]) == (405, "GET,HEAD")
+        for path in ("/metrics", "/families", "/numbers/"):
+            async with client.get(path) as answer:
+                assert (answer.status, await answer.read()) == (404, b"")
+        async with client.get("/broken") as answer:
+            assert (answer.status, await answer.read()) == (500, b"")
+    await opened.close(0)
+
+
+def test_the_metrics_path_may_not_hide_another_page() -> None:
+    async def page() -> tuple[int, str, bytes]:
+        return 200, "", b""
+
+    with pytest.raises(ConfigurationError, match=r"prometheus\.path: /status/config is taken"):
+        metrics_listener(Metrics(), {"/status/config": page}, address=ANY, path="status/config", setting=SETTING)
+
+
+# A life, in a process of its own
+
+
+def get(url: str, path: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    with closing(connection):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def test_an_idle_service_is_gone_within_a_second(tmp_path: Path) -> None:
+    with Running(tmp_path, {}) as kit:
+        urls = kit.urls("proxy", "metrics")
+        kit.read_until("started")
+        # A kept-alive connection, one that said nothing yet, and one in the middle of a request's head.
+        host, _, port = urls["proxy"].removeprefix("http://").rpartition(":")
+        kept = http.client.HTTPConnection(host, int(port), timeout=10)
+        kept.request("GET", "/livez")
+        assert kept.getresponse().read() == b"ok"
+        silent = socket.create_connection((host, int(port)))
+        half = socket.create_connection((host, int(port)))
+        half.sendall(b"GET /livez HTTP/1.1\r\nHo")
+        assert get(urls["metrics"], "/metrics")[0] == 200
+        begun = kit.signal(signal.SIGTERM)
+        assert kit.end() == 0
+        assert time.monotonic() - begun < 1.0
+        for connection in (kept, silent, half):
+            connection.close()
+    assert kit.plain == ["stack closed"]
+    events = [line["event"] for line in kit.lines]
+    assert events[0] == "a warning"
+    assert [events.index(event) for event in ("signal received", "draining", "stopped")] == sorted(
+        events.index(event) for event in ("signal received", "draining", "stopped")
+    )
+    assert {line["service"] for line in kit.lines} == {"kit"}
+    assert kit.stderr == b""
+
+
+def test_a_drain_lets_the_last_request_finish(tmp_path: Path) -> None:
+    with Running(tmp_path, {}) as kit:
+        url = kit.urls("proxy", "metrics")["proxy"]
+        kit.read_until("started")
+        held: list[int] = []
+        holder = threading.Thread(target=lambda: held.append(get(url, "/hold")[0]))
+        holder.start()
+        while get(url, "/busy")[1] != b"2":
+            time.sleep(0.01)
+        kit.signal(signal.SIGHUP)
+        kit.signal(signal.SIGINT)
+        kit.read_until("draining", in_flight=1)
+        assert get(url, "/livez") == (503, b"[+]ping ok\n[-]shutdown failed: reason withheld\nlivez check failed")
+        assert get(url, "/readyz")[0] == 503
+        kit.signal(signal.SIGTERM)
+        kit.signal(signal.SIGINT)
+        assert get(url, "/count")[0] == 200, "it still accepts, and later signals change nothing"
+        assert get(url, "/release")[0] == 200
+        holder.join(5)
+        assert held == [200]
+        assert kit.end() == 0
+
+
+def test_a_crash_of_an_essential_task_ends_the_service(tmp_path: Path) -> None:
+    with Running(tmp_path, {}) as kit:
+        url = kit.urls("proxy", "metrics")["proxy"]
+        assert get(url, "/crash")[0] == 200
+        assert kit.end() == 1
+    (crash,) = [line for line in kit.lines if line["event"] == "a background task crashed"]
+    assert crash["task"] == "doomed"
+    assert "LookupError: on purpose" in crash["exception"]
+
+
+def test_an_address_in_use_ends_the_start_with_one_line(tmp_path: Path) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        with Running(tmp_path, {"proxy": {"addr": f"127.0.0.1:{port}"}}) as kit:
+            assert kit.end() == 1
+    assert kit.stderr.decode() == (
+        f"Error: cannot listen on 127.0.0.1:{port} (proxy.addr): address already in use; "
+        "stop the process that has it, or change proxy.addr\n"
+    )
+    assert kit.plain == ["stack closed"]
+
+
+def test_a_metrics_listener_that_cannot_be_bound_is_fatal(tmp_path: Path) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        addr = f"127.0.0.1:{taken.getsockname()[1]}"
+        with Running(tmp_path, {"observability": {"metrics": {"prometheus": {"addr": addr}}}}) as kit:
+            assert kit.end() == 1
+    assert kit.stderr.decode().startswith(f"Error: cannot listen on {addr} (observability.metrics.prometheus.addr)")
+
+
+def test_unreadable_tls_files_are_fatal(tmp_path: Path) -> None:
+    tls = {"cert_file": str(tmp_path / "no.crt"), "key_file": str(tmp_path / "no.key")}
+    with Running(tmp_path, {"proxy": {"tls": tls}}) as kit:
+        assert kit.end() == 1
+    assert kit.stderr.decode() == (
+        f"Error: proxy.tls.cert_file: cannot read {tmp_path}/no.crt: No such file or directory\n"
+    )
+
+
+def test_a_signal_during_the_start_ends_it(tmp_path: Path) -> None:
+    with Running(tmp_path, {}, {SLOW_START: "1"}) as kit:
+        kit.read_until("building")
+        begun = kit.signal(signal.SIGTERM)
+        assert kit.end() == 0
+        assert time.monotonic() - begun < 1.0
+    assert kit.plain == ["building", "stack closed"]
