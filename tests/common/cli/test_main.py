@@ -121,7 +121,8 @@ def test_the_file_may_come_from_the_environment_and_without_its_extension(gatewa
 
 
 def test_warnings_are_shown_once_and_loudly(gateway: Gateway) -> None:
-    gateway.environ |= {"AISIX_ADMIN__ADMIN_KEYS": "admin"}
+    gateway.environ |= {"AISIX_ADMIN__ADMIN_KEYS": "admin", "AISIX_SUPERVISED": "1"}
+    gateway.environ |= {"AISIX_OBSERVABILITY__LOG_LEVEL": "error"}
     loads = "from aisix_common.settings import load\nassert load(sys.argv[2], os.environ).warnings == ()\nsys.exit(9)"
     gateway.programs.write("fake_proxy", loads)
     gateway.programs.write("fake_admin", loads)

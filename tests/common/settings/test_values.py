@@ -37,6 +37,7 @@ ACCEPTED: list[tuple[Callable[[str], Any], str, Any]] = [
     (parse_metrics_path, "/a/b", "/a/b"),
     (parse_log_level, "WARN", "warn"),
     (parse_log_level, "info, aisix::store=debug", "info,aisix::store=debug"),
+    (parse_log_level, "Warning,warning=warning", "warn,warning=warn"),
     (parse_not_blank, " x ", " x "),
     (parse_heartbeat, "1", 5),
     (parse_heartbeat, "15", 15),

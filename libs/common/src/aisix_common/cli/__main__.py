@@ -14,6 +14,7 @@ from aisix_common.errors import ConfigurationError
 from aisix_common.processes import Command, hold_lifeline
 from aisix_common.settings import load, refuse_unbuilt
 from aisix_common.settings.loader import SUPERVISED, report
+from aisix_common.settings.notices import SECURITY
 from aisix_common.settings.sources import locate
 from aisix_common.version import VERSION
 
@@ -25,7 +26,7 @@ from .supervisor import Start, supervise
 def main(arguments: Sequence[str] | None = None, services: Sequence[Service] = SERVICES) -> int:
     """Run the command and give its exit code. `arguments` without the program's name; default: those of the process."""
     hold_lifeline(os.environ)
-    environ = dict(os.environ)
+    environ = {name: text for name, text in os.environ.items() if name != SUPERVISED}
     try:
         path = locate(_config_path(arguments, environ))
         loaded = load(path, environ)
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None, services: Sequence[Service] = S
         return 1
     notes = notes_for(loaded.settings.observability)
     for warning in loaded.warnings:
-        notes.say("warn", warning)
+        notes.say("error" if warning.startswith(SECURITY) else "warn", warning)
     wanted = [service for service in services if service.wanted(loaded.settings)]
     notes.say("info", f"version {VERSION} starts {', '.join(service.name for service in wanted)} with {path}")
     return supervise([_start(service, path, environ) for service in wanted], notes)

@@ -34,7 +34,7 @@ class Notes:
         moment = self.clock.now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         if self.json:
             record = {"time": moment, "level": level, "service": "aisix", "event": message}
-            _write(self.log_fd, json.dumps(record, ensure_ascii=False))
+            _write(self.log_fd, json.dumps(record, ensure_ascii=False, separators=(",", ":")))
         else:
             _write(self.log_fd, f"{moment} {level:<7} aisix: {message}")
 

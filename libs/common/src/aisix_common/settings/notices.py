@@ -1,7 +1,7 @@
 """What an operator should hear at start about settings that load but do not do what they seem to. Pure."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -9,6 +9,9 @@ from .rules import EXAMPLE_KEYS
 from .schema import Settings
 from .values import Later, NoEffect, Section
 from .walker import join, shape
+
+SECURITY: Final = "SECURITY"
+"""How a warning begins that must be seen at every log level but `off`."""
 
 
 def warnings_for(settings: Settings) -> tuple[str, ...]:
@@ -19,7 +22,7 @@ def warnings_for(settings: Settings) -> tuple[str, ...]:
 def _keys(settings: Settings) -> Iterator[str]:
     if settings.admin_binds and any(key.reveal().strip() in EXAMPLE_KEYS for key in settings.admin.admin_keys):
         yield (
-            "SECURITY: admin.admin_keys holds a key that is printed in the documentation; whoever reaches "
+            f"{SECURITY}: admin.admin_keys holds a key that is printed in the documentation; whoever reaches "
             f"{settings.admin.addr} can change everything. Replace it, for example with: openssl rand -hex 32"
         )
 

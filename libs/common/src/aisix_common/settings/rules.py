@@ -81,7 +81,7 @@ _Found = Iterator[tuple[str, str]]
 
 def _etcd(etcd: Etcd) -> _Found:
     for index, endpoint in enumerate(etcd.endpoints):
-        match = _ENDPOINT.fullmatch(endpoint.strip())
+        match = _ENDPOINT.fullmatch(endpoint)
         if match is None or int(match["port"] or 0) > 65535:
             yield f"endpoints[{index}]", "must be http://host:port, https://host:port or host:port"
     root = etcd.resource_root

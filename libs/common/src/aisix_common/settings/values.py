@@ -55,7 +55,7 @@ class NoEffect:
 _ADDRESS: Final = re.compile(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<four>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
 _ADDRESS_RULE: Final = "must be an IP address and a port such as 127.0.0.1:3000 or [::1]:3000; names are not resolved"
 _HEADER: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_DIRECTIVE: Final = re.compile(r"(?:[A-Za-z0-9_.:\-]+=)?(?:trace|debug|info|warn|error|off)", re.IGNORECASE)
+_DIRECTIVE: Final = re.compile(r"(?:[A-Za-z0-9_.:\-]+=)?(?:trace|debug|info|warn|warning|error|off)", re.IGNORECASE)
 _PATH: Final = re.compile(r"[!-~]*")
 
 
@@ -104,11 +104,11 @@ def parse_metrics_path(text: str) -> str:
 
 
 def parse_log_level(text: str) -> str:
-    """One level, or a comma list of `level` and `target=level`, in lower case."""
+    """One level, or a comma list of `level` and `target=level`, in lower case and with `warn` for `warning`."""
     parts = [part.strip() for part in text.split(",")]
     if not all(_DIRECTIVE.fullmatch(part) for part in parts):
         raise ValueError("must be one of trace, debug, info, warn, error, off, or a list such as info,store=debug")
-    return ",".join(parts).lower()
+    return ",".join(part.removesuffix("ing") if part.endswith("warning") else part for part in map(str.lower, parts))
 
 
 def parse_not_blank(text: str) -> str:
