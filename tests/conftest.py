@@ -15,7 +15,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_report_header() -> str:
     """Say which etcd the tests ran against."""
-    return f"etcd: {binary('etcd')}"
+    try:
+        return f"etcd: {binary('etcd')}"
+    except FileNotFoundError as missing:
+        return f"etcd: {missing}"
 
 
 @pytest.fixture(scope="session")

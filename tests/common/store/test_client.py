@@ -154,7 +154,7 @@ def unused_endpoint() -> str:
 
 async def test_silence_ends_at_the_deadline(etcd: EtcdServer) -> None:
     async with CutProxy(etcd.port) as link:
-        options = EtcdOptions(endpoints=(link.endpoint,), request_timeout=0.6)
+        options = EtcdOptions(endpoints=(link.endpoint,), request_timeout=0.4)
         async with EtcdClient(options) as client:
             await client.get("a")
             link.black_hole()
@@ -169,6 +169,18 @@ async def test_silence_ends_at_the_deadline(etcd: EtcdServer) -> None:
                 with pytest.raises(StoreUnavailable):
                     await call
                 assert time.monotonic() - started < 1.2
+
+
+async def test_closing_ends_calls_in_flight_without_cancelling_their_tasks(etcd: EtcdServer) -> None:
+    async with CutProxy(etcd.port) as link:
+        client = EtcdClient(EtcdOptions(endpoints=(link.endpoint,)))
+        await client.get("a")
+        link.black_hole()
+        call = asyncio.create_task(client.put("a", b"1"))
+        await asyncio.sleep(0)
+        await client.aclose()
+        with pytest.raises(StoreUnavailable, match="closed"):
+            await call
 
 
 async def test_a_write_that_may_have_arrived_is_not_repeated(etcd: EtcdServer, etcd_prefix: str) -> None:
@@ -258,7 +270,7 @@ def _material(certificates: Certificates, **changes: bytes | str | None) -> TlsM
 
 
 async def _get(server: EtcdServer, tls: TlsMaterial | None, host: str = "127.0.0.1") -> None:
-    options = EtcdOptions(endpoints=(f"https://{host}:{server.port}",), tls=tls, request_timeout=1.0)
+    options = EtcdOptions(endpoints=(f"https://{host}:{server.port}",), tls=tls, request_timeout=0.7)
     async with EtcdClient(options) as client:
         await client.get("a")
 

@@ -48,7 +48,7 @@ class Links:
         self._targets = targets(options)
         self._links: Sequence[Link] = ()
         self._turn = 0
-        self._closed = False
+        self.closed = False
 
     def __len__(self) -> int:
         return len(self._targets)
@@ -60,7 +60,7 @@ class Links:
 
     def current(self) -> Link:
         """The member to talk to now. Raises RuntimeError once closed: that is a mistake of the caller."""
-        if self._closed:
+        if self.closed:
             raise RuntimeError("the etcd client is closed")
         if not self._links:
             self._links = tuple(self._open(target) for target in self._targets)
@@ -73,7 +73,7 @@ class Links:
 
     async def aclose(self) -> None:
         """Close all channels; calls in flight end."""
-        self._closed = True
+        self.closed = True
         links, self._links = self._links, ()
         for link in links:
             await link.channel.close(None)

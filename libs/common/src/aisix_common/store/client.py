@@ -250,6 +250,9 @@ class EtcdClient:
             except grpc.aio.AioRpcError as failure:
                 code, details = failure.code(), failure.details() or ""
                 error = typed(code, details, link.name, manner.revision)
+            except asyncio.CancelledError:
+                _mind_closing(self._links)
+                raise
             if token is not None and not renewed and await self._login.cured(token, details):
                 renewed = True
                 continue
@@ -306,6 +309,9 @@ class WatchCall:
             raise StoreUnavailable(f"etcd at {self._link.name} was silent for {timeout:g} seconds")
         except grpc.aio.AioRpcError as failure:
             raise await self._judged(typed(failure.code(), failure.details() or "", self._link.name))
+        except asyncio.CancelledError:
+            _mind_closing(self._links)
+            raise
         if not isinstance(message, pb.WatchResponse):
             raise await self._judged(StoreUnavailable(f"etcd at {self._link.name} ended the watch"))
         if message.canceled:
@@ -323,6 +329,13 @@ class WatchCall:
         elif isinstance(error, StoreUnavailable):
             self._links.failed(self._link)
         return error
+
+
+def _mind_closing(links: Links) -> None:
+    """gRPC cancels who waits on a channel that is closed: it must not look as if the waiting task was cancelled."""
+    task = asyncio.current_task()
+    if links.closed and (task is None or not task.cancelling()):
+        raise StoreUnavailable("the etcd client was closed during the call")
 
 
 def _metadata(pairs: Sequence[tuple[str, str]]) -> grpc.aio.Metadata:
