@@ -14,7 +14,7 @@ from aisix_proxy.canonical.http import Origin, TlsTrust, UpstreamRequest, Upstre
 from aisix_proxy.upstream.client import UpstreamClient
 from aisix_proxy.upstream.dial import Dialer, peer
 
-from tests.support.certificates import authority
+from tests.support.authority import authority
 from tests.support.playbook import Answer, Close, Expect, Gone, Line, Playbook, Reset
 
 HELLO: list[Line] = [Expect(), Answer(200, b"hello")]

@@ -11,7 +11,7 @@ from aisix_common.settings import ClientTls
 from aisix_proxy.canonical.http import TlsTrust
 from aisix_proxy.upstream.trust import KEPT, TrustStore
 
-from tests.support.certificates import authority
+from tests.support.authority import authority
 
 OURS = authority()
 BAD_PEM = "-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----"
