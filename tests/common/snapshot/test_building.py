@@ -1,4 +1,4 @@
-"""Snapshots from listings and changes: acceptance, last good values, names given twice, and purity."""
+"""Snapshots from listings and changes: acceptance, last good values, what changed, and purity."""
 
 from typing import Any
 
@@ -81,14 +81,6 @@ class TestRows:
         after = apply(snapshot, changes(api_key("a", "h1", 3, created=1)), LATER)
         assert not len(after.table(ApiKey).unknown)
 
-    def test_a_repr_shows_no_content(self) -> None:
-        snapshot = built(
-            row("provider_keys/k", b'{"display_name":"pk","api_key":"sk-canary"}', 1),
-            row("models/x", b'"sk-canary"', 2),
-        )
-        shown = repr(snapshot.table(ProviderKey).by_id["k"]) + repr(snapshot.rejected["/aisix/models/x"])
-        assert "sk-canary" not in shown
-
 
 class TestLastGood:
     def test_a_row_that_turns_bad_keeps_its_last_good_value(self) -> None:
@@ -150,39 +142,6 @@ class TestLastGood:
         assert snapshot.rejected["/aisix/api_keys/a"].stale_since == NOON
         assert snapshot.rejected["/aisix/api_keys/b"].stale_since is None
         assert snapshot.apply_seq == 1
-
-
-class TestNamesGivenTwice:
-    def test_the_row_created_first_wins_and_the_other_is_reported(self) -> None:
-        younger, older = api_key("a", "same", 9, created=7), api_key("b", "same", 8, created=3)
-        for rows in ((younger, older), (older, younger)):
-            table = built(*rows).table(ApiKey)
-            assert table.by_name["same"].id == "b"
-            assert list(table.shadowed()) == [("a", "b")]
-            assert len(table.by_id) == 2
-
-    def test_made_in_one_transaction_the_lower_id_wins(self) -> None:
-        table = built(api_key("b", "same", 5), api_key("a", "same", 5), api_key("c", "same", 5)).table(ApiKey)
-        assert table.by_name["same"].id == "a"
-        assert list(table.shadowed()) == [("b", "a"), ("c", "a")]
-
-    @pytest.mark.parametrize("event", [gone("api_keys/a", 9), api_key("a", "other", 9, created=1)])
-    def test_when_the_winner_goes_the_other_takes_over(self, event: Any) -> None:
-        both = built(api_key("a", "same", 1), api_key("b", "same", 2))
-        after = apply(both, changes(event), LATER)
-        assert after.table(ApiKey).by_name["same"].id == "b"
-        assert not list(after.table(ApiKey).shadowed())
-        assert after.touched == {"api_keys": frozenset({"a", "b"})}
-
-    def test_when_the_loser_goes_nothing_changes_for_the_winner(self) -> None:
-        both = built(api_key("a", "same", 1), api_key("b", "same", 2))
-        after = apply(both, changes(gone("api_keys/b", 9)), LATER)
-        assert after.table(ApiKey).by_name["same"].id == "a"
-
-    def test_a_stale_winner_still_wins(self) -> None:
-        both = built(api_key("a", "same", 1), api_key("b", "same", 2))
-        after = apply(both, changes(row("api_keys/a", BAD, 3, created=1)), LATER)
-        assert after.table(ApiKey).by_name["same"].id == "a"
 
 
 class TestWhatChanged:

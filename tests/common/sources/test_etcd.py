@@ -105,34 +105,6 @@ async def test_what_it_says_of_itself(stage: Stage) -> None:
         assert restored.failures == {"fetch": 1, "parse": 1, "validate": 1}
 
 
-async def test_rejections_are_logged_once_and_without_values(stage: Stage) -> None:
-    canary = row("models/m", b'{"display_name":"x","provider":"SK-CANARY"}', 2)
-    async with stage.playing():
-        await stage.script.feed(listing(canary), listing(canary), changes(gone("models/m", 3)))
-    lines = [line for line in stage.log.lines if line.get("id") == "m"]
-    assert [line["event"] for line in lines] == ["a resource was rejected", "a resource is no longer rejected"]
-    assert "SK-CANARY" not in str(stage.log.lines)
-
-
-async def test_what_operators_should_know_is_logged(stage: Stage) -> None:
-    async with stage.playing():
-        await stage.script.feed(
-            listing(
-                api_key("a", "SECRET-HASH", 1, new=1), api_key("b", "SECRET-HASH", 2), row("guardrails/g", b"{}", 3)
-            )
-        )
-    assert stage.log.said("a field nobody knows is ignored")
-    assert stage.log.said("a row's name belongs to an older row")
-    assert stage.log.said("rows of a kind this version does not serve yet")
-    assert "SECRET-HASH" not in str(stage.log.lines)
-
-
-async def test_many_rejections_do_not_flood_the_log(stage: Stage) -> None:
-    async with stage.playing():
-        await stage.script.feed(listing(*(row(f"models/{n}", b"{", n + 1) for n in range(150))))
-    assert len(stage.log.lines) < 30
-
-
 async def test_a_consumer_that_fails_gets_the_next_one_whole(stage: Stage) -> None:
     async with stage.playing():
         await stage.script.feed(listing(api_key("a", "h1", 1)))
@@ -201,3 +173,14 @@ async def test_with_a_real_etcd(etcd: EtcdServer, etcd_prefix: str) -> None:
         await client.delete(f"{etcd_prefix}/api_keys/a")
         assert await served() == {"h2"}
         assert not len(source.snapshot.rejected)
+
+
+async def test_a_lost_link_and_its_return_are_logged_once(stage: Stage) -> None:
+    async with stage.playing():
+        await stage.script.feed(listing(), Lost("no route"), Lost("no route"), Alive(5), changes(gone("x", 6)))
+    events = [line["event"] for line in stage.log.lines]
+    assert events == [
+        "configuration read",
+        "etcd is lost: what was read last is served on",
+        "etcd answers again",
+    ]

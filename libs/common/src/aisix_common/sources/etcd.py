@@ -103,6 +103,7 @@ class EtcdSource:
             case Changes():
                 await self._change(event, on_snapshot)
             case Alive(revision):
+                self._back()
                 self._status = replace(
                     self._status,
                     connected=True,
@@ -134,6 +135,7 @@ class EtcdSource:
 
     def _observe(self, snapshot: Snapshot, revision: int, keys: Iterable[str] | None) -> None:
         """What a look at the source says of it."""
+        self._back()
         now = self._clock.now()
         good = not len(snapshot.rejected)
         failed = [
@@ -155,6 +157,10 @@ class EtcdSource:
             last_success=now if good else self._status.last_success,
             last_failure=failure,
         )
+
+    def _back(self) -> None:
+        if not self._status.connected and self._status.last_failure is not None:
+            self._log.info("etcd answers again")
 
     def _lost(self, reason: str) -> None:
         now = self._clock.now()

@@ -48,10 +48,11 @@ class Journal:
             )
         if len(fresh) > LINES_AT_ONCE:
             self._log.error("more resources were rejected: see /status/config", count=len(fresh) - LINES_AT_ONCE)
-        for key in keys:
-            if key in before.rejected and key not in after.rejected:
-                row = before.rejected[key]
-                self._log.info("a resource is no longer rejected", kind=row.kind, id=row.id)
+        well = [before.rejected[key] for key in keys if key in before.rejected and key not in after.rejected]
+        for row in well[:LINES_AT_ONCE]:
+            self._log.info("a resource is no longer rejected", kind=row.kind, id=row.id)
+        if len(well) > LINES_AT_ONCE:
+            self._log.info("more resources are no longer rejected", count=len(well) - LINES_AT_ONCE)
 
     def _unknown(self, after: Snapshot) -> None:
         for (kind, path), count in sorted(unknown_fields(after).items()):
