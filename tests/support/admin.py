@@ -16,6 +16,7 @@ import structlog
 from aiohttp import ClientSession
 
 from aisix_admin.app import Surroundings, assemble, serve
+from aisix_admin.server import Front
 from aisix_admin.services import Services
 from aisix_admin.store import Etcd
 from aisix_common.logs import Logger
@@ -56,6 +57,7 @@ class RunningAdmin:
     session: ClientSession
     metrics: Metrics
     lines: structlog.testing.LogCapture
+    front: Front
 
     async def send(
         self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None
@@ -125,4 +127,4 @@ async def running_admin(
             async with asyncio.timeout(10):
                 await services.follower.until(lambda: services.follower.index.listed)
             async with ClientSession() as session:
-                yield RunningAdmin(services, client, prefix, url, session, metrics, lines)
+                yield RunningAdmin(services, client, prefix, url, session, metrics, lines, front)

@@ -52,7 +52,7 @@ def assemble(settings: Settings, around: Surroundings) -> Services:
     """The services of one admin process. Its follower has to be run: `services.follower.run()`."""
     fields = {kind.name: kind.name_field for kind in KINDS}
     index = NameIndex(settings.etcd.resource_root, fields, NameReader(fields))
-    follower = Follower(around.events, index, around.clock)
+    follower = Follower(around.events, index, around.clock, around.log)
     telemetry = Telemetry(around.metrics)
     roots = Roots(settings.etcd.resource_root, settings.etcd.run_root)
     return Services(

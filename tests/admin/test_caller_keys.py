@@ -1,0 +1,44 @@
+"""Caller keys at the door, without HTTP; the refusals are in api/test_collection.py."""
+
+import pytest
+
+from aisix_admin.auth import AdminKeys
+from aisix_admin.caller_keys import admit, key_hash, new_key
+from aisix_admin.errors import Invalid
+from aisix_common.resources import hash_key
+from aisix_common.secret import Secret
+
+ADMIN = AdminKeys([Secret("admin")])
+VECTOR = "91ed2dbc407561556f3e7be98ba0bd2a57986d6a868c482d867d19c6d40d201c"
+
+
+def test_the_hash_is_the_one_the_proxy_looks_up() -> None:
+    assert key_hash(Secret("sk-my-api-key-123")) == VECTOR == hash_key("sk-my-api-key-123")
+    assert admit({"key": " sk-my-api-key-123\n"}, ADMIN).document == {"key_hash": VECTOR}, "trimmed as the proxy does"
+
+
+def test_made_keys_are_long_and_never_the_same() -> None:
+    made = {new_key().reveal() for _ in range(100)}
+    assert len(made) == 100
+    assert all(key.startswith("sk-") and len(key) == 51 for key in made)
+
+
+def test_a_key_is_made_only_where_there_is_none() -> None:
+    admitted = admit({"allowed_models": []}, ADMIN, make=lambda: Secret("sk-made"))
+    assert admitted.document == {"allowed_models": [], "key_hash": key_hash(Secret("sk-made"))}
+    assert admitted.plaintext == Secret("sk-made") and "sk-made" not in repr(admitted)
+    for document in ({"key": "sk-x"}, {"key_hash": VECTOR}):
+        assert admit(document, ADMIN, make=lambda: Secret("sk-made")).plaintext is None
+    assert admit({}, ADMIN).document == {}, "a PUT makes none: the schema says what is missing"
+
+
+def test_what_was_sent_is_left_alone() -> None:
+    sent = {"key": "sk-x"}
+    admit(sent, ADMIN)
+    assert sent == {"key": "sk-x"}
+
+
+@pytest.mark.parametrize("document", [{"key": "admin"}, {"key_hash": key_hash(Secret("admin"))}])
+def test_an_admin_key_is_no_caller_key(document: dict[str, str]) -> None:
+    with pytest.raises(Invalid, match="admin key"):
+        admit(document, ADMIN)
