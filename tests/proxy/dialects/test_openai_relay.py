@@ -125,6 +125,35 @@ def test_the_usual_chunk_is_not_parsed() -> None:
     assert stream.parsed == 2
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b'data: {"choices":[{"delta":{"content":"%s"}}],"model":"up"}\n\n',
+        b'data:{"choices":[{"delta":{"content":"%s"}}],"model":"up"}\n\n',
+        b'data: {"model":"up","choices":[{"delta":{"content":"%s"}}]}\r\n\r\n',
+        b'data:{"model": "up","choices":[{"delta":{"content": "%s"}}]}\n\n',
+        b'data: {"meta":{"model":"up"},"model":"up","choices":[{"delta":{"content":"%s"}}]}\n\n',
+    ],
+)
+def test_other_habits_of_providers_are_learnt(frame: bytes) -> None:
+    stream = Watched(ask(), make_target())
+    for _ in range(3):
+        stream.feed(frame % b"x")
+    parsed = stream.parsed
+    for text in (b"one", b"t\\nwo", b""):
+        out = stream.feed(frame % text + frame % text)
+        assert out.startswith(b"data: {")
+        assert out.endswith(b"}\n\n")
+        assert b"\r" not in out
+        events = [json.loads(event[6:]) for event in out.split(b"\n\n")[:-1]]
+        assert [event["model"] for event in events] == ["alias", "alias"]
+        assert [event["choices"][0]["delta"]["content"].encode() for event in events] == [
+            text.replace(b"\\n", b"\n")
+        ] * 2
+    nested = b'"meta"' in frame
+    assert (stream.parsed == parsed) is not nested
+
+
 def test_half_a_frame_waits() -> None:
     stream = relay()
     assert stream.feed(chunk("one")) == chunk("one", model="alias")

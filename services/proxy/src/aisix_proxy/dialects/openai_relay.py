@@ -39,6 +39,8 @@ _LESSONS: Final = 8
 
 _TEXTS: Final = (b'"content":"', b'"reasoning_content":"', b'"content": "', b'"reasoning_content": "')
 """What stands right in front of a usual chunk's text."""
+_FRAMINGS: Final = tuple((mark, end) for mark in (b"data: ", b"data:") for end in (b"\n\n", b"\r\n\r\n"))
+"""How providers frame an event of one line."""
 
 
 class OpenAIRelay:
@@ -60,7 +62,9 @@ class OpenAIRelay:
         """The frame that is not complete yet."""
         self._prefix = self._our_prefix = b""
         self._lessons = 0
-        self._head = self._tail = self._seam = self._our_head = self._our_seam = b""
+        self._model_length = 0
+        self._head = self._tail = self._seam = b""
+        self._our_head = self._our_tail = self._our_seam = b""
         self._produced = Produced()
 
     @property
@@ -133,9 +137,9 @@ class OpenAIRelay:
         self.events += len(texts)
         if self.usage is None:
             self._produced.add_text(text)
-        if head == self._our_head:
+        if self._seam == self._our_seam:
             return data
-        return self._our_head + self._our_seam.join(texts) + tail
+        return self._our_head + self._our_seam.join(texts) + self._our_tail
 
     def _pass(self, frames: bytes) -> bytes:
         """The frames with the alias in place, if none needs a closer look; else nothing."""
@@ -149,17 +153,18 @@ class OpenAIRelay:
             return b""
         self.events += count
         if self._lessons < _LESSONS:
-            self._learn_alike(frames[frames.rfind(b"\n\n", 0, -2) + 2 :] if count > 1 else frames)
+            last = frames[frames.rfind(b"\n\n", 0, -2) + 2 :] if count > 1 else frames
+            self._learn_alike(last, slice(len(prefix) - self._model_length, len(prefix)))
         if prefix == self._our_prefix:
             return frames
         if count > 1:
             frames = frames.replace(b"\n\n" + prefix, b"\n\n" + self._our_prefix)
         return self._our_prefix + frames[len(prefix) :]
 
-    def _learn_alike(self, frame: bytes) -> None:
-        """Head and tail of a frame that `_pass` found harmless: around the text of its content."""
+    def _learn_alike(self, frame: bytes, model: slice) -> None:
+        """Head and tail of a frame without telltales: around the text of its content. `model` is where its value is."""
         for mark in _TEXTS:
-            start = frame.find(mark, len(self._prefix)) + len(mark)
+            start = frame.find(mark) + len(mark)
             if start < len(mark):
                 continue
             end = frame.find(b'"', start)
@@ -168,9 +173,17 @@ class OpenAIRelay:
             self._lessons += 1
             self._head, self._tail = frame[:start], frame[end:]
             self._seam = self._tail + self._head
-            self._our_head = self._our_prefix + self._head[len(self._prefix) :]
-            self._our_seam = self._tail + self._our_head
+            begin = 6 if frame.startswith(b"data: ") else 5
+            self._our_head = b"data: " + self._renamed(frame, begin, start, model)
+            self._our_tail = self._renamed(frame, end, len(frame), model).replace(b"\r\n", b"\n")
+            self._our_seam = self._our_tail + self._our_head
             return
+
+    def _renamed(self, frame: bytes, start: int, end: int, model: slice) -> bytes:
+        """A part of a frame, with the alias for the model's value if that is in it."""
+        if model.start < start or model.stop > end:
+            return frame[start:end]
+        return frame[start : model.start] + self._alias + frame[model.stop : end]
 
     def _take_apart(self, frames: bytes) -> bytes:
         try:
@@ -215,19 +228,24 @@ class OpenAIRelay:
                 self._finished[choice_index(choice)] = reason
 
     def _learn(self, data: bytes, members: dict[str, msgspec.Raw], frames: bytes) -> None:
-        """What the next chunks will begin with, should they begin like this one."""
+        """What the next chunks will look like, should they look like this one."""
         if self._lessons >= _LESSONS or (self._prefix and (b"data: " + data).startswith(self._prefix)):
             return
         self._lessons += 1
         head = model_head(data, members)
-        if b'"choices"' in head:
-            self._lessons = _LESSONS  # the model stands behind what changes: no two chunks will begin alike
+        if not head:
             return
-        for mark in (b"data: ", b"data:"):
-            if head and mark + head in frames:
-                self._prefix = mark + head
-                self._our_prefix = b"data: " + head[: -len(bytes(members["model"]))] + self._alias
-                return
+        length = len(bytes(members["model"]))
+        for mark, end in _FRAMINGS:
+            if mark + data + end not in frames:
+                continue
+            head = mark + head
+            if b'"choices"' not in head and end == b"\n\n":
+                self._prefix, self._model_length = head, length
+                self._our_prefix = b"data: " + head[len(mark) : -length] + self._alias
+            elif not self._telltales.show(data):  # the model behind the text, or CR LF: only the cheapest way is open
+                self._learn_alike(mark + data + end, slice(len(head) - length, len(head)))
+            return
 
     def _fail(self, error: UpstreamError) -> None:
         self.failed = error
