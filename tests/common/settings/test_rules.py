@@ -51,6 +51,10 @@ BROKEN: list[tuple[str, str, str]] = [
         ]
     ),
     (PROXY.format("real_ip: {trusted_proxies: [10.0.0.0/8, x]}"), "proxy.real_ip.trusted_proxies[1]", "IP address"),
+    (
+        PROXY.format("url_rewrites: [{name: n, match: a, rewrite: b}, {name: n, match: c, rewrite: d}]"),
+        *("proxy.url_rewrites", "two rules of one name"),
+    ),
     (PROXY.format("url_rewrites: [{match: '(', rewrite: a}]"), "proxy.url_rewrites[0].match", "regular expression"),
     (PROXY.format("url_rewrites: [{match: 'a*', rewrite: a}]"), "proxy.url_rewrites[0].match", "empty path"),
     *(

@@ -42,6 +42,7 @@ def test_files(name: str, text: str, tree: Any, tmp_path: Path) -> None:
         ("c.json", b"9" * 5000, "too long"),
         ("c.toml", b"a = 1\na = 2\n", "overwrite"),
         ("c.toml", b"a = \nb = 1", "line 1"),
+        ("c.toml", b"a = " + b"[" * 100_000, "not valid TOML"),
     ],
 )
 def test_broken_files(name: str, data: bytes, reason: str, tmp_path: Path) -> None:

@@ -204,3 +204,10 @@ def test_an_override_alone_brings_an_optional_section() -> None:
     outer = walker.section(_Outer, {"inner": {"needed": Plain("0x1")}}, "")
     assert found == []
     assert outer == _Outer(inner=_Inner(needed="0x1"), other=_Inner(needed="x"))
+
+
+@pytest.mark.parametrize(("native", "text"), [(True, "true"), (12, "12"), (1.5, "1.5")])
+def test_what_json_and_toml_know_as_numbers_reads_as_it_is_written(native: Any, text: str) -> None:
+    found: list[Problem] = []
+    outer = Walker({}, found).section(_Outer, {"inner": {"needed": native}}, "")
+    assert (outer.inner.needed, found) == (text, [])
