@@ -22,7 +22,7 @@ from aisix_common.workers.place import VARIABLE, Place, take_place
 from tests.common.test_service import get
 from tests.support.kit_service import Running
 
-WORKERS = 3
+WORKERS = 2
 
 
 # Places
@@ -84,7 +84,8 @@ def test_the_configuration_shown_is_that_of_the_worker_that_lags() -> None:
 
 
 def models(**states: str) -> status.PageAnswer:
-    return 200, status.JSON, json.dumps([{"id": key, "status": value} for key, value in states.items()]).encode()
+    rows = [{"id": key, "status": value} for key, value in states.items()]
+    return 200, status.JSON, json.dumps(rows, separators=(",", ":")).encode()
 
 
 def test_a_model_is_as_well_as_the_worker_that_saw_it_worst() -> None:
@@ -132,6 +133,17 @@ def pids(url: str) -> list[int]:
     met: set[int] = set()
     until(lambda: len(met.add(int(get(url, "/count")[1])) or met) == WORKERS)  # type: ignore[func-returns-value]
     return sorted(met)
+
+
+def pid_of_busy(url: str) -> int:
+    """The worker that has a request in flight besides the one that asks."""
+    deadline = time.monotonic() + 15
+    while True:
+        busy, pid = get(url, "/busy")[1].split()
+        if busy == b"2":
+            return int(pid)
+        assert time.monotonic() < deadline, "nobody is busy"
+        time.sleep(0.02)
 
 
 def until(condition: Any, seconds: float = 15) -> None:
@@ -192,11 +204,8 @@ def test_a_worker_that_dies_takes_the_service_down_in_order(tmp_path: Path) -> N
         held: list[int] = []
         holder = threading.Thread(target=lambda: held.append(int(get(proxy, "/hold")[1])))
         holder.start()
-        busy: set[str] = set()
-        until(lambda: busy.add(get(proxy, "/busy")[1].decode()) or "2" in busy)  # type: ignore[func-returns-value]
-        kit.lines.clear()
-        # One that does not hold the request: the kernel chose, so ask everybody but the victim to let go afterwards.
-        os.kill(workers[0], signal.SIGKILL)
+        holding = pid_of_busy(proxy)
+        os.kill(next(pid for pid in workers if pid != holding), signal.SIGKILL)
         kit.read_until("a worker ended by itself: stopping the others", exit_code=137)
 
         def released() -> bool:
@@ -209,6 +218,7 @@ def test_a_worker_that_dies_takes_the_service_down_in_order(tmp_path: Path) -> N
         until(released)
         assert kit.end() == 137
         holder.join(5)
+    assert held == [holding], "the others finish what they have"
     assert all(map(gone, workers))
 
 
@@ -225,8 +235,7 @@ def test_a_drain_of_workers_waits_for_their_requests(tmp_path: Path) -> None:
         held: list[int] = []
         holder = threading.Thread(target=lambda: held.append(get(proxy, "/hold")[0]))
         holder.start()
-        busy: set[str] = set()
-        until(lambda: busy.add(get(proxy, "/busy")[1].decode()) or "2" in busy)  # type: ignore[func-returns-value]
+        pid_of_busy(proxy)
         kit.signal(signal.SIGINT)
         kit.read_until("draining", in_flight=1, of="requests")
         assert get(metrics, "/metrics")[0] == 200, "numbers are shown to the end"
@@ -263,7 +272,7 @@ def test_a_metrics_listener_that_cannot_be_bound_leaves_no_worker_behind(tmp_pat
     assert "(observability.metrics.prometheus.addr): address already in use" in kit.stderr.decode()
 
 
-def test_status_of_a_folder_is_private(tmp_path: Path) -> None:
+def test_the_sockets_are_private_and_a_stop_during_the_start_is_clean(tmp_path: Path) -> None:
     with fleet(tmp_path) as kit:
         line: dict[str, Any] = {}
         while not line.get("url", "").startswith("unix:"):

@@ -2,7 +2,7 @@
 
 GET /livez /readyz      probes        GET /count     counts one in kit_counted_total, answers its pid
 GET /hold               answered after /release, in flight until then
-GET /busy               how many requests are in flight, this one included
+GET /busy               how many requests are in flight, this one included, and the pid
 GET /crash              an essential background task raises
 """
 
@@ -102,7 +102,7 @@ class Kit:
         elif path == "/crash":
             self.tasks.spawn(crash(), name="doomed", essential=True)
         elif path == "/busy":
-            return web.Response(text=str(self.lifecycle.in_flight))
+            return web.Response(text=f"{self.lifecycle.in_flight} {os.getpid()}")
         return web.Response(text=str(os.getpid()))
 
 

@@ -101,7 +101,8 @@ async def _watch(child: Child, index: int, lifecycle: Lifecycle) -> None:
     if not lifecycle.draining:
         _log.error("a worker ended by itself: stopping the others", worker=index, exit_code=code)
         lifecycle.stop(code or 1)
-    elif code != 0 and lifecycle.exit_code == 0:
+    # One that was told to stop before it could listen to signals ends by the signal itself, which is no failure.
+    elif code not in (0, 128 + signal.SIGTERM) and lifecycle.exit_code == 0:
         _log.error("a worker failed while it stopped", worker=index, exit_code=code)
         lifecycle.exit_code = code
     lifecycle.leave()
