@@ -287,6 +287,17 @@ async def test_not_after_a_deadline(client: UpstreamClient) -> None:
     assert upstream.connections == 1
 
 
+async def test_the_deadline_counts_from_the_first_try(client: UpstreamClient) -> None:
+    """The stale connection costs time; what is left is for the second, and the message tells the whole."""
+    stale: list[Line] = [Expect(), Answer(200, b"1"), Expect(), Stall(0.15), Close()]
+    async with Playbook(stale, [Expect(), Gone()]).on_stage() as upstream:
+        await client.send(post(upstream), timeout=5, max_body=10)
+        begun = asyncio.get_running_loop().time()
+        with pytest.raises(UpstreamTimeout, match="after 300ms"):
+            await client.send(post(upstream), timeout=0.3, max_body=10)
+        assert asyncio.get_running_loop().time() - begun < 0.45
+
+
 # -- streams ----------------------------------------------------------------------------------------------------------
 
 
@@ -330,6 +341,16 @@ async def test_many_short_waits_then_data(client: UpstreamClient) -> None:
             assert await stream.read(wait) is None
         go.set()
         assert await drain(stream) == b"x"
+
+
+async def test_framing_that_drips_does_not_stretch_a_wait(client: UpstreamClient) -> None:
+    drip: list[Line] = [line for _ in range(100) for line in (Send(b"x"), Stall(0.02))]
+    async with Playbook([Expect(), Head(), Send(b"5;"), *drip]).on_stage() as upstream:
+        stream = await client.open(post(upstream), timeout=5)
+        begun = asyncio.get_running_loop().time()
+        assert await stream.read(0.1) is None
+        assert asyncio.get_running_loop().time() - begun < 0.5
+        stream.close()
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,9 @@ class Pipe(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written.append(bytes(data))
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def is_closing(self) -> bool:
         return self.aborted
 
@@ -144,6 +147,18 @@ def test_head_and_body_are_one_write(steps: Steps) -> None:
     connection, pipe = connected(steps)
     connection.begin(100, b"head", b"body")
     assert pipe.written == [b"headbody"]
+
+
+def test_giving_up_a_finished_exchange_spares_the_next(steps: Steps) -> None:
+    """A caller may leave in the very moment its answer is complete, and the connection is somebody else's already."""
+    connection, pipe = connected(steps)
+    first = connection.begin(100, b"head", b"")
+    connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    second = connection.begin(100, b"head", b"")
+    connection.give_up(first)
+    assert (connection.reply, pipe.aborted) == (second, False)
+    connection.give_up(second)
+    assert pipe.aborted
 
 
 def test_a_connection_that_is_gone_fails_the_exchange_it_was_to_carry(steps: Steps) -> None:

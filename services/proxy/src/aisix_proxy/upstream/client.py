@@ -43,6 +43,7 @@ class UpstreamStream:
         cancelled read closes the connection.
         """
         reply = self._reply
+        due = None if wait is None else self._loop.time() + wait
         while True:
             if reply.pending:
                 return reply.take()
@@ -52,7 +53,7 @@ class UpstreamStream:
                 raise reply.error
             if wait is not None and wait <= 0:
                 return None
-            self._connection.watch(None if wait is None else self._loop.time() + wait)
+            self._connection.watch(due)
             try:
                 progress = await reply.wait(self._loop)
             except BaseException:
@@ -63,10 +64,8 @@ class UpstreamStream:
 
     def close(self) -> None:
         """Give the stream up: an unfinished connection is cut at once. Harmless after the end, and twice."""
-        reply = self._reply
-        if not reply.complete and reply.error is None:
-            self._connection.drop()
-        reply.abandon()
+        self._connection.give_up(self._reply)
+        self._reply.abandon()
 
 
 class UpstreamClient:
@@ -141,21 +140,27 @@ class UpstreamClient:
         while True:
             if connection is None:
                 pool = self._pools.find(request.origin, request.trust)
-                connection = await pool.dial(None if due is None else due - loop.time())
+                try:
+                    connection = await pool.dial(None if due is None else due - loop.time())
+                except TimeoutError:
+                    raise _late(timeout) from None
             reply = connection.begin(max_body, head, request.body)
             connection.watch(due)
             try:
                 progress = reply.error is not None or await reply.wait(loop)
             except BaseException:  # the caller is gone; so is the connection, before anybody else runs
-                connection.drop()
+                connection.give_up(reply)
                 raise
-            if not progress:
-                connection.drop()
-                assert timeout is not None
-                raise UpstreamTimeout(round(timeout * 1000))
+            if not progress and not reply.complete:
+                connection.give_up(reply)
+                raise _late(timeout)
             error = reply.error
             if error is None or (max_body is None and reply.head_done):
                 return connection, reply  # a stream that broke already: its bytes are read first
             if reply.started or not connection.reused:
                 raise error
             connection = None  # it was stale: the provider closed it before it saw a byte of ours
+
+
+def _late(timeout: float | None) -> UpstreamTimeout:
+    return UpstreamTimeout(round((timeout or 0) * 1000))

@@ -145,6 +145,11 @@ class Connection(asyncio.Protocol):
         self._unwatch()
         self.cut()
 
+    def give_up(self, reply: Reply) -> None:
+        """Cut it if it still serves `reply`: by now it may have finished that, and serve somebody else."""
+        if self.reply is reply:
+            self.drop()
+
     def cut(self) -> None:
         """Cut it now; the reply learns that its connection broke."""
         if self._transport is not None:

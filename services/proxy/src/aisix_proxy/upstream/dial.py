@@ -36,7 +36,8 @@ class Dialer:
     ) -> Connection:
         """A connection made by `make`. `left`: seconds of the exchange's own deadline; the connect timeout holds too.
 
-        Raises UpstreamUnreachable, naming the step, or UpstreamTimeout. A cancelled dial leaves no socket.
+        Raises UpstreamUnreachable, naming the step, UpstreamTimeout after the connect timeout, and TimeoutError when
+        `left` is over: the exchange knows what to say of its own deadline. A cancelled dial leaves no socket.
         """
         limit = self._connect_timeout or None
         if left is not None and (limit is None or left < limit):
@@ -47,8 +48,10 @@ class Dialer:
                 sock = await self._connect(origin, addresses)
                 return await self._establish(origin, sock, context, make)
         except TimeoutError:
-            if scope.expired() and limit is not None:
-                raise UpstreamTimeout(round(limit * 1000)) from None
+            if scope.expired():
+                if limit == left:
+                    raise
+                raise UpstreamTimeout(round(self._connect_timeout * 1000)) from None
             raise UpstreamUnreachable(f"connect to {peer(origin)}: connection timed out") from None
 
     async def _resolve(self, origin: Origin) -> list[AddressInfo]:
