@@ -154,6 +154,23 @@ def test_other_habits_of_providers_are_learnt(frame: bytes) -> None:
     assert (stream.parsed == parsed) is not nested
 
 
+def test_more_between_head_and_tail_than_text_is_looked_at() -> None:
+    stream = relay()
+    for text in ("a", "b", "c"):
+        stream.feed(chunk(text))
+    two = chunk("d").replace(b'"d"', b'"d"},"finish_reason":"stop"},{"index":1,"delta":{"content":"e"')
+    stream.feed(two)
+    assert stream.finish_reasons == ("stop",)
+    assert stream.produced_tokens(len) == 5
+
+
+def test_a_chunk_that_needs_a_look_teaches_no_short_cut() -> None:
+    stream = relay()
+    for _ in range(5):
+        out = stream.feed(b'data: {"choices":[{"delta":{"content":"x","reasoning":"Hm"}}],"model":"up"}\n\n')
+        assert b'"reasoning_content":"Hm"' in out
+
+
 def test_half_a_frame_waits() -> None:
     stream = relay()
     assert stream.feed(chunk("one")) == chunk("one", model="alias")
