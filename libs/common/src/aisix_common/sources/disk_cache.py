@@ -113,6 +113,7 @@ class DiskCache:
                     "the snapshot cache cannot be written: a restart without etcd would serve an older state",
                     path=str(self._path),
                     reason=error.strerror,
+                    hint="make its folder writable and leave room on the disk, or set managed.snapshot_cache_path",
                 )
             self._failed = True
             return False
