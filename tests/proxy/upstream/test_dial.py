@@ -185,6 +185,17 @@ async def test_a_file_of_anchors(tmp_path: Path) -> None:
         assert (await call(settings, upstream.origin)).body == b"hello"
 
 
+async def test_a_file_of_anchors_that_vanished_is_named_and_the_path_is_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text(OURS.pem)
+    client = UpstreamClient(Settings(tls=ClientTls(ca_file=str(file))))
+    file.unlink()
+    request = UpstreamRequest(Origin("https", "127.0.0.1", 1), "POST", "/", (), b"", TlsTrust(verify=False))
+    with pytest.raises(UpstreamUnreachable, match=r"TLS set-up for 127.0.0.1:1: upstream.tls.ca_file$"):
+        await client.send(request, timeout=5, max_body=10)
+    assert client.pools == 0
+
+
 async def test_a_provider_that_wants_our_certificate(tmp_path: Path) -> None:
     server = OURS.server(tmp_path, "127.0.0.1", clients=OURS.pem)
     async with Playbook([]).on_stage(tls=server) as upstream:

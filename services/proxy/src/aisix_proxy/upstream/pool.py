@@ -8,6 +8,7 @@ import asyncio
 import ssl
 from typing import Final
 
+from aisix_common.errors import ConfigurationError
 from aisix_common.settings import Upstream
 
 from ..canonical.errors import UpstreamUnreachable
@@ -122,7 +123,10 @@ class Pools:
         origin, trust = pool.key
         if pool.context is None and origin.scheme == "https":
             # Off the loop: building a context reads the system's whole list of authorities.
-            pool.context = await self._loop.run_in_executor(None, self._trust.context, trust)
+            try:
+                pool.context = await self._loop.run_in_executor(None, self._trust.context, trust)
+            except ConfigurationError as problem:  # it was fine at the start
+                raise UpstreamUnreachable(f"TLS set-up for {pool.peer}: {problem.problems[0].path}") from None
         return await self._dialer.dial(origin, pool.context, lambda: Connection(self._loop, pool), left)
 
     def keep(self, connection: Connection, idle: int) -> bool:

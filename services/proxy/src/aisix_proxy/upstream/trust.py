@@ -27,8 +27,10 @@ class TrustStore:
 
     def __init__(self, settings: ClientTls) -> None:
         self._settings = settings
-        self._default = self._build(settings.verify)
         self._lock = threading.Lock()
+        self._default: ssl.SSLContext | None = None
+        if settings.ca_file is not None or settings.client_cert_file is not None:
+            self._default = self._build(settings.verify)  # now, so that a bad file stops the start
         self._kept: OrderedDict[TlsTrust, ssl.SSLContext] = OrderedDict()
 
     def context(self, trust: TlsTrust | None) -> ssl.SSLContext:
@@ -36,9 +38,9 @@ class TrustStore:
 
         Trust anchors that cannot be read fall back to the deployment's context, checks and all (data-plane 4.0).
         """
-        if trust is None or (not trust.ca_pem.strip() and trust.verify):
-            return self._default
         with self._lock:
+            if trust is None or (not trust.ca_pem.strip() and trust.verify):
+                return self._own()
             context = self._kept.get(trust)
             if context is None:
                 context = self._kept[trust] = self._special(trust)
@@ -57,8 +59,13 @@ class TrustStore:
                     "a provider key's tls.ca_cert is not usable PEM; its connections use the deployment's trust. "
                     "Store the CA certificate as PEM text in that provider key"
                 )
-                return self._default
+                return self._own()
         return context
+
+    def _own(self) -> ssl.SSLContext:
+        if self._default is None:
+            self._default = self._build(self._settings.verify)
+        return self._default
 
     def _build(self, verify: bool) -> ssl.SSLContext:
         settings = self._settings
