@@ -184,3 +184,37 @@ async def test_a_lost_link_and_its_return_are_logged_once(stage: Stage) -> None:
         "etcd is lost: what was read last is served on",
         "etcd answers again",
     ]
+
+
+async def test_a_restart_while_etcd_is_down_and_written_to_before_it_is_reached(
+    fresh_etcd: EtcdServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "cache"
+    seen: asyncio.Queue[Snapshot] = asyncio.Queue()
+
+    async def until(expected: set[str]) -> None:
+        async with asyncio.timeout(20):
+            while set((await seen.get()).table(ApiKey).by_name) != expected:
+                pass
+
+    @asynccontextmanager
+    async def running() -> AsyncIterator[None]:
+        async with EtcdClient(EtcdOptions(endpoints=(fresh_etcd.endpoint,))) as client, TaskOwner() as tasks:
+            source = EtcdSource(client, PREFIX, DiskCache(path, PREFIX, Log().log), SetClock(), Log().log)
+            tasks.spawn(source.run(seen.put_nowait), name="source")
+            yield
+
+    def put(row_id: str, name: str) -> None:
+        fresh_etcd.ctl("put", f"{PREFIX}/api_keys/{row_id}", api_key(row_id, name, 1).value.decode())
+
+    await asyncio.to_thread(put, "a", "h1")
+    async with running():
+        await until({"h1"})
+        await asyncio.to_thread(put, "b", "h2")
+        await until({"h1", "h2"})
+    await asyncio.to_thread(fresh_etcd.kill)
+    async with running():
+        await until({"h1", "h2"})
+        await asyncio.to_thread(fresh_etcd.start)
+        await asyncio.to_thread(put, "c", "h3")
+        await until({"h1", "h2", "h3"})
