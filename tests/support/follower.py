@@ -66,7 +66,7 @@ class Follower:
             self._task.result()
 
     async def _run(self) -> None:
-        async with aclosing(list_and_watch(self._client, self._prefix, self._tuning)) as events:  # type: ignore[type-var]
+        async with aclosing(list_and_watch(self._client, self._prefix, self._tuning)) as events:
             async for event in events:
                 match event:
                     case Listing(rows, revision):

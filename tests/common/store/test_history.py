@@ -78,15 +78,24 @@ def test_created_says_nothing_new() -> None:
     "response",
     [
         pb.WatchResponse(header=_header(9), created=True),
-        pb.WatchResponse(header=_header(9), watch_id=-1),
         pb.WatchResponse(header=_header(11, cluster=2), events=[_put("a", 11)]),
         pb.WatchResponse(header=_header(20), events=[_put("a", 10)]),
     ],
-    ids=["created below ours", "progress below ours", "another cluster", "a revision written again"],
+    ids=["created below ours", "another cluster", "a revision written again"],
 )
 def test_another_history(response: pb.WatchResponse) -> None:
     with pytest.raises(HistoryBroken):
         _history().accept(response, trusted=True)
+
+
+def test_progress_below_ours_is_a_doubt_that_a_read_settles() -> None:
+    history = _history()
+    assert history.accept(pb.WatchResponse(header=_header(9), watch_id=-1), trusted=True) is None
+    assert history.doubted and history.revision == 10
+    with pytest.raises(HistoryBroken):
+        history.check_term(_header(9))
+    history.check_term(_header(12))
+    assert not history.doubted
 
 
 def test_a_lower_raft_term_in_a_linearizable_answer_is_another_history() -> None:

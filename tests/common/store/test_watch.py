@@ -326,3 +326,14 @@ async def test_closing_leaves_no_task_behind(client: EtcdClient, etcd_prefix: st
 )
 def test_which_etcds_answer_progress_requests_in_step(version: str, expected: bool) -> None:
     assert progress_is_in_step(version) is expected
+
+
+async def test_probes_between_many_writes_raise_no_false_alarm(client: EtcdClient, etcd_prefix: str) -> None:
+    """Older etcds send an answer to a probe after events that came later: its revision is then below ours."""
+    hasty = WatchTuning(probe_interval=0.001, answer_timeout=5)
+    async with Follower(client, etcd_prefix, hasty) as follower:
+        await follower.until(lambda: follower.alive > 0)
+        for at in range(0, 1500, 50):
+            await asyncio.gather(*(client.put(f"{etcd_prefix}/{at + number}", b"1") for number in range(50)))
+        await follower.until(lambda: len(follower.rows) == 1500)
+        assert follower.listings == 1 and not follower.lost

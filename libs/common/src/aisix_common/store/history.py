@@ -38,6 +38,8 @@ class History:
 
     def __init__(self, header: pb.ResponseHeader, newest: pb.KeyValue | None) -> None:
         self.revision = header.revision
+        self.doubted = False
+        """Something does not fit: `check_term` with the answer of a linearizable read settles it."""
         self.witness: Witness | None = None
         self._cluster = header.cluster_id
         self._term = header.raft_term
@@ -51,9 +53,8 @@ class History:
         return self.revision + 1
 
     def check(self, header: pb.ResponseHeader) -> None:
-        """Raises HistoryBroken when `header` cannot come from the etcd we followed."""
-        if header.cluster_id != self._cluster:
-            raise HistoryBroken("etcd was replaced: it has another cluster id")
+        """Raises HistoryBroken when `header`, of a new stream or a read, cannot come from the etcd we followed."""
+        self._check_cluster(header)
         if header.revision < self.revision:
             raise HistoryBroken(f"etcd went back to revision {header.revision}, we have {self.revision}")
 
@@ -63,6 +64,11 @@ class History:
         if header.raft_term < self._term:
             raise HistoryBroken(f"etcd was restored: raft term {header.raft_term}, we have seen {self._term}")
         self._term = header.raft_term
+        self.doubted = False
+
+    def _check_cluster(self, header: pb.ResponseHeader) -> None:
+        if header.cluster_id != self._cluster:
+            raise HistoryBroken("etcd was replaced: it has another cluster id")
 
     def accept(self, response: pb.WatchResponse, *, trusted: bool) -> Changes | Alive | None:
         """What a response means: Changes of whole revisions, Alive for a progress answer, None for nothing new.
@@ -70,10 +76,15 @@ class History:
         `trusted`: answers to progress requests of this member may advance the revision. Older etcds send them out of
         step with the events, so that a revision could be skipped (etcd-io/etcd 15220 and 17507).
         """
-        self.check(response.header)
+        self._check_cluster(response.header)
         if response.events:
             return self._events(response)
         if response.created:
+            self.check(response.header)
+            return None
+        if response.header.revision < self.revision:
+            # An etcd gone back in time, or an answer that later events overtook on the way: a read will tell.
+            self.doubted = True
             return None
         if self._pieces:
             return None

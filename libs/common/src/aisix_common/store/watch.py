@@ -7,7 +7,7 @@ revision, or, where that cannot be proven to be the same history, a new Listing 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,7 +42,7 @@ DEFAULT_TUNING: Final = WatchTuning()
 
 async def list_and_watch(
     client: EtcdClient, prefix: str, tuning: WatchTuning = DEFAULT_TUNING
-) -> AsyncIterator[WatchEvent]:
+) -> AsyncGenerator[WatchEvent, None]:
     """Yield a Listing of all rows whose key starts with `prefix`, then Changes, for ever; a Listing again when needed.
 
     Lost tells of trouble and that it is being seen to, Alive that etcd answers. No StoreError comes out; it ends only
@@ -63,15 +63,16 @@ async def list_and_watch(
                 while True:
                     response = await stream.read()
                     event = history.accept(response, trusted=stream.trusted)
+                    if history.doubted:
+                        await _verify(client, prefix, history)
                     if event is not None:
                         backoff.reset()
                         yield event
                     await asyncio.sleep(0)  # a backlog of big messages must not keep the loop for itself
             finally:
                 stream.close()
-        except (Compacted, HistoryBroken) as news:
-            history = None
-            yield Lost(f"listing again: {news}")
+        except (Compacted, HistoryBroken):
+            history = None  # no trouble to tell of: the new Listing says it all
         except StoreError as error:
             yield Lost(str(error))
         await asyncio.sleep(backoff.delay())
