@@ -163,7 +163,7 @@ def captured(compiled: CompiledModel, text: str) -> CompiledModel:
 def quoted(name: str) -> str:
     """A name as messages show it: in double quotes, with quotes, backslashes and controls escaped (data-plane 2.3)."""
     shown = name if len(name) <= 256 else name[:256] + "…"
-    return msgspec.json.encode(shown).decode("utf-8", "replace")
+    return msgspec.json.encode(shown.encode(errors="replace").decode()).decode()
 
 
 def _wire(model: Model, key: ProviderKey) -> str:

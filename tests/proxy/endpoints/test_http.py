@@ -1,0 +1,179 @@
+"""The stand-in for aiohttp's request and response: framing, deadlines, and what aiohttp asks of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp.web_protocol import RequestHandler
+
+from aisix_common.service import Lifecycle
+from aisix_proxy.canonical.errors import GatewayError
+from aisix_proxy.endpoints._http import Front, HttpRequest, SlowBody
+from aisix_proxy.endpoints._server import EdgeServer
+
+from tests.support.raw_http import Connection, connect, request
+
+Handler = Callable[[HttpRequest], Awaitable[None]]
+
+
+@asynccontextmanager
+async def handled_by(handler: Handler, *, limit: int = 0, idle: float = 0) -> AsyncIterator[Connection]:
+    """A connection to a server whose every request is handled by `handler`."""
+
+    async def handle(req: HttpRequest) -> HttpRequest:
+        await handler(req)
+        return req
+
+    def show(req: HttpRequest, error: GatewayError) -> None:
+        req.send(error.status, b"", error.message.encode())
+
+    front = Front(Lifecycle(), body_limit=limit)
+    server = EdgeServer(handle, front, show, idle_seconds=idle)
+    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    try:
+        async with connect(listening.sockets[0].getsockname()[1]) as connection:
+            yield connection
+    finally:
+        listening.close()
+        await server.shutdown(1.0)
+
+
+async def test_a_body_is_read_whole() -> None:
+    bodies: list[bytes] = []
+
+    async def handler(req: HttpRequest) -> None:
+        bodies.append(await req.read_body())
+        req.send(200, b"", b"%d" % len(bodies[-1]))
+
+    async with handled_by(handler) as connection:
+        for body in (b"", b"x", b"y" * 3_000_000):
+            connection.send(request(body=body))
+            assert (await connection.response()).body == b"%d" % len(body)
+        connection.send(
+            request(body=b"", headers={"Transfer-Encoding": "chunked"}) + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+        )
+        assert (await connection.response()).body == b"5"
+    assert bodies[-1] == b"abcde"
+
+
+@pytest.mark.parametrize(("version", "keeps"), [("1.1", None), ("1.0", "keep-alive")])
+async def test_keep_alive(version: str, keeps: str | None) -> None:
+    async def handler(req: HttpRequest) -> None:
+        req.send(200, b"", b"ok")
+
+    async with handled_by(handler) as connection:
+        for _ in range(2):
+            connection.send(request("GET", "/", headers={"Connection": "keep-alive"}, version=version))
+            assert (await connection.response()).headers.get("connection") == keeps
+        connection.send(request("GET", "/", headers={"Connection": "close"}, version=version))
+        assert (await connection.response()).headers["connection"] == "close"
+        assert await connection.closed()
+
+
+async def test_a_large_answer_arrives_whole() -> None:
+    async def handler(req: HttpRequest) -> None:
+        req.send(200, b"", b"z" * 1_000_000)
+
+    async with handled_by(handler) as connection:
+        connection.send(request("GET", "/"))
+        assert len((await connection.response()).body) == 1_000_000
+
+
+async def test_a_stream_is_chunked() -> None:
+    async def handler(req: HttpRequest) -> None:
+        req.begin(200, b"X: y\r\n")
+        req.write(b"one")
+        req.write(b"two")
+        req.finish()
+
+    async with handled_by(handler) as connection:
+        for _ in range(2):
+            connection.send(request("GET", "/"))
+            answer = await connection.response()
+            assert (answer.headers["x"], answer.body) == ("y", b"onetwo")
+
+
+async def test_writing_to_a_caller_that_is_gone_says_so() -> None:
+    seen: asyncio.Future[type[BaseException]] = asyncio.get_running_loop().create_future()
+
+    async def handler(req: HttpRequest) -> None:
+        req.abort()
+        try:
+            req.send(200, b"", b"x")
+        except ConnectionError as error:
+            seen.set_result(type(error))
+
+    async with handled_by(handler) as connection:
+        connection.send(request("GET", "/"))
+        assert issubclass(await asyncio.wait_for(seen, 5), ConnectionError)
+
+
+@pytest.mark.looptime
+async def test_a_body_that_does_not_come_is_given_up() -> None:
+    caught: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def handler(req: HttpRequest) -> None:
+        try:
+            await req.read_body()
+        except SlowBody as error:
+            caught.set_result(error.status)
+            req.send(408, b"", b"")
+
+    async with handled_by(handler) as connection:
+        connection.send(request(body=b"x" * 100)[:-50])
+        assert await caught == 408
+
+
+@pytest.mark.looptime
+async def test_an_idle_connection_is_closed_where_configured() -> None:
+    async def handler(req: HttpRequest) -> None:
+        req.send(200, b"", b"")
+
+    async with handled_by(handler, idle=3) as connection:
+        assert await connection.closed()
+
+
+async def test_a_vanished_caller_cancels_its_handler() -> None:
+    loop = asyncio.get_running_loop()
+    started, ended = loop.create_future(), loop.create_future()
+
+    async def handler(req: HttpRequest) -> None:
+        started.set_result(None)
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            ended.set_result(None)
+            raise
+
+    async with handled_by(handler) as connection:
+        connection.send(request("GET", "/"))
+        await asyncio.wait_for(started, 5)
+        connection.abort()
+        await asyncio.wait_for(ended, 5)
+
+
+async def test_a_handler_that_fails_is_an_empty_handed_500() -> None:
+    async def handler(req: HttpRequest) -> None:
+        raise ValueError("sk-secret")
+
+    async with handled_by(handler) as connection:
+        connection.send(request("GET", "/"))
+        answer = await connection.response()
+    assert answer.status == 500
+    assert b"sk-secret" not in answer.body
+
+
+async def test_the_peer_is_known() -> None:
+    async def handler(req: HttpRequest) -> None:
+        req.send(200, b"", req.peer.encode())
+
+    async with handled_by(handler) as connection:
+        connection.send(request("GET", "/"))
+        assert (await connection.response()).body == b"127.0.0.1"
+
+
+def test_what_we_use_of_aiohttp_is_still_there() -> None:
+    for name in ("handle_error", "data_received", "_drain_helper", "writing_paused", "peername"):
+        assert hasattr(RequestHandler, name)
+    assert {"_messages", "_current_request"} <= set(RequestHandler.__slots__)

@@ -1,0 +1,31 @@
+"""The configuration's numbers, read when somebody scrapes."""
+
+from aisix_common.metrics import Metrics
+from aisix_common.sources.observed import SourceStatus
+from aisix_common.sources.status import config_numbers
+from aisix_proxy.telemetry.config_metrics import ConfigMetrics
+
+from tests.support.builders import standard
+
+
+def test_numbers_are_those_of_the_moment() -> None:
+    metrics = Metrics()
+    statuses = [SourceStatus()]
+    ConfigMetrics(metrics, lambda: config_numbers(standard(), statuses[-1]))
+
+    def values() -> dict[str, float]:
+        return {f.name: f.samples[0].value for f in metrics.collect() if f.samples and not f.labels}
+
+    assert values()["aisix_config_source_connected"] == 0
+    statuses.append(
+        SourceStatus(connected=True, observed_revision=12, applied_revision=11, reloads=3, failures={"fetch": 2})
+    )
+    for _ in range(2):
+        now = values()
+        assert now["aisix_config_source_connected"] == 1
+        assert (now["aisix_config_observed_revision"], now["aisix_config_applied_revision"]) == (12, 11)
+        assert now["aisix_config_reloads_total"] == 3
+    (failures,) = [f for f in metrics.collect() if f.name == "aisix_config_reload_failures_total"]
+    assert {s.labels[0]: s.value for s in failures.samples}["fetch"] == 2
+    (rejected,) = [f for f in metrics.collect() if f.name == "aisix_config_rejected_resources"]
+    assert {s.labels[0] for s in rejected.samples} == {"models", "api_keys", "provider_keys"}

@@ -1,0 +1,131 @@
+"""Records live as long as their rows, and one change among many costs next to nothing."""
+
+import time
+
+from aisix_common.resources import hash_key
+from aisix_common.snapshot import Snapshot
+from aisix_proxy.compiled import Compiled, CompiledKey, Live
+from aisix_proxy.compiled_model import CompiledModel, Defaults
+
+from tests.support.builders import KEY, api_key, changed, model, provider_key, snapshot_of, standard
+
+DEFAULTS = Defaults(6_000_000, 0)
+
+
+def compiled(snapshot: Snapshot, previous: Compiled | None = None) -> Compiled:
+    return Compiled(snapshot, DEFAULTS, previous)
+
+
+def key_of(one: Compiled, plaintext: str = KEY) -> CompiledKey:
+    key = one.key(hash_key(plaintext))
+    assert key is not None
+    return key
+
+
+def model_of(one: Compiled, name: str = "demo-model") -> CompiledModel:
+    found = one.model(name)
+    assert found is not None
+    return found
+
+
+def test_records_outlive_changes_of_other_rows() -> None:
+    snapshot = standard()
+    first = compiled(snapshot)
+    key, demo = key_of(first), model_of(first)
+    second = compiled(changed(snapshot, api_key("sk-2", id="key-2"), model("other")), first)
+    assert key_of(second) is key
+    assert model_of(second) is demo
+    assert key_of(second, "sk-2").id == "key-2"
+
+
+def test_a_changed_row_gets_a_new_record_and_the_old_one_stays_as_it_was() -> None:
+    snapshot = standard()
+    first = compiled(snapshot)
+    key, demo = key_of(first), model_of(first)
+    second = compiled(changed(snapshot, api_key(disabled=True), model(model_name="gpt-5")), first)
+    assert key_of(second).disabled
+    assert not key.disabled
+    assert model_of(second).target is not None
+    assert demo.target is not None
+    assert (demo.target.model_name, model_of(first).target) == ("gpt-4o", demo.target)
+
+
+def test_a_changed_provider_key_changes_its_models() -> None:
+    snapshot = standard()
+    first = compiled(snapshot)
+    old = model_of(first).target
+    new = model_of(compiled(changed(snapshot, provider_key(api_key="rotated")), first)).target
+    assert old is not None
+    assert new is not None
+    assert (new.credential.reveal(), old.credential.reveal() != "rotated") == ("rotated", True)
+
+
+def test_remembered_credentials_go_with_any_change() -> None:
+    snapshot = standard()
+    first = compiled(snapshot)
+    first.remember_credential("Bearer x", key_of(first))
+    assert first.remembered_credential("Bearer x") is key_of(first)
+    assert compiled(snapshot, first).remembered_credential("Bearer x") is None
+
+
+def test_memories_are_bounded() -> None:
+    one = compiled(snapshot_of(provider_key(), model("w-*"), api_key()))
+    for n in range(12_000):
+        one.remember_credential(f"Bearer {n}", key_of(one))
+        if n < 3000:
+            model_of(one, f"w-{n}")
+            key_of(one).remember(n, n)
+    assert len(one._credentials) <= 10_000
+    assert len(one._captures) <= 1024
+    assert len(key_of(one)._cells) <= 256
+
+
+def test_exact_names_come_before_wildcards_and_longer_patterns_first() -> None:
+    one = compiled(
+        snapshot_of(
+            provider_key(),
+            model("gpt-*", model_name="up-*"),
+            model("gpt-4-*", model_name="four-*"),
+            model("gpt-4-x", model_name="exact"),
+            model("*", model_name="all"),
+        )
+    )
+
+    def upstream(name: str) -> str:
+        target = model_of(one, name).target
+        assert target is not None
+        return target.model_name
+
+    assert upstream("gpt-4-x") == "exact"
+    assert upstream("gpt-4-y") == "four-y"
+    assert upstream("gpt-5") == "up-5"
+    assert upstream("gpt-") == "up-"
+    assert upstream("other") == "all"
+    assert model_of(one, "gpt-5").name == "gpt-*", "labels are configured names, never a caller's"
+    assert model_of(one, "gpt-5") is model_of(one, "gpt-5")
+
+
+def test_a_model_nobody_configured() -> None:
+    assert compiled(standard()).model("nope") is None
+
+
+def test_problems_are_listed() -> None:
+    one = compiled(snapshot_of(provider_key(), model("good"), model("bad", provider_key_id="gone"), api_key()))
+    assert [record.name for record, _ in one.problems()] == ["bad"]
+
+
+def test_one_change_among_many_holds_the_loop_for_less_than_five_milliseconds() -> None:
+    keys = [api_key(f"sk-{n}", id=f"k{n}") for n in range(20_000)]
+    models = [model(f"m{n}") for n in range(5_000)]
+    snapshot = snapshot_of(provider_key(), *models, *keys)
+    live = Live(snapshot, DEFAULTS)
+    for n in range(0, 5_000, 5):
+        assert live.compiled.model(f"m{n}")
+        assert live.compiled.key(hash_key(f"sk-{n}"))
+    best = 1.0
+    for n in range(3):
+        after = changed(snapshot, api_key("sk-new", id=f"new-{n}"), model(f"new-{n}"))
+        begun = time.perf_counter()
+        live.apply(after)
+        best = min(best, time.perf_counter() - begun)
+    assert best < 0.005

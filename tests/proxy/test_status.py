@@ -1,0 +1,62 @@
+"""The status pages: what is configured, applied and served."""
+
+import json
+from typing import Any
+
+from aisix_common.sources.observed import SourceStatus
+from aisix_proxy.canonical.errors import UpstreamStatus
+from aisix_proxy.status import StatusPages
+
+from tests.support.builders import SECRET, World, api_key, make, model, provider_key, snapshot_of
+
+GROUP = ("models", "r", {"display_name": "group", "routing": {"targets": [{"model": "a"}]}})
+
+
+def pages(world: World) -> StatusPages:
+    services = world.services
+    return StatusPages(services.live, services.health, world.lifecycle, lambda: SourceStatus(connected=True))
+
+
+def world() -> World:
+    return make(snapshot_of(provider_key(), model("a"), model("b", provider_key_id="gone"), GROUP, api_key()))
+
+
+async def body(answer: tuple[int, str, bytes]) -> Any:
+    assert (answer[0], answer[1]) == (200, "application/json")
+    assert SECRET.encode() not in answer[2]
+    return json.loads(answer[2])
+
+
+async def test_config() -> None:
+    found = await body(await pages(world()).config())
+    assert found["state"] == "synced"
+    assert found["applied"]["resource_counts"] == {"api_keys": 1, "models": 3, "provider_keys": 1}
+    assert [(row["resource_kind"], row["count"]) for row in found["not_served"]] == [("models", 1), ("models", 1)]
+
+
+async def test_ready() -> None:
+    empty = make()
+    assert await pages(empty).ready() == (503, "text/plain; charset=utf-8", b"no configuration available")
+    assert (await pages(world()).ready())[2] == b"ok"
+
+
+async def test_models() -> None:
+    ours = world()
+    for _ in range(8):
+        ours.services.health.failed("a", UpstreamStatus(500, "down"))
+    rows = {row["display_name"]: row for row in await body(await pages(ours).models())}
+    assert rows["a"] == {
+        "id": "id-a",
+        "display_name": "a",
+        "kind": "direct",
+        "status": "unhealthy",
+        "status_reason": "upstream_server_error",
+    }
+    assert rows["b"]["status"] == "healthy"
+    assert rows["group"] == {"id": "r", "display_name": "group", "kind": "routing", "status": "not_applicable"}
+
+
+async def test_many_models_let_the_loop_breathe() -> None:
+    many = make(snapshot_of(provider_key(), *[model(f"m{n}") for n in range(500)]))
+    assert len(await body(await pages(many).models())) == 500
+    assert (await body(await pages(many).config()))["not_served"] == []
