@@ -55,11 +55,12 @@ readme: $(STAMP) ## the README's commands in a fresh clone
 
 check: lint types contracts test readme ## all that CI runs
 
-docs: $(STAMP) ## regenerate docs/reference
-	@$(BIN)/python -m tests.house.generate
+docs: $(STAMP) ## regenerate docs/reference from the code
+	@$(BIN)/python -m aisix_common.settings.reference > docs/reference/configuration.md
+	@$(BIN)/python -m tests.house.metrics_reference > docs/reference/metrics.md
+	@$(BIN)/python -m pytest -q tests/admin/test_openapi.py --update-golden
 
-golden: $(STAMP) ## refresh golden files from the code; review the diff
-	@$(BIN)/python -m tests.house.generate
+golden: docs ## refresh every golden file from the code; review the diff
 	@$(BIN)/python -m pytest -q tests --update-golden $(PYTEST_ARGS)
 
 proto: $(STAMP) ## regenerate the etcd messages from our proto file
