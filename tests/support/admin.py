@@ -103,7 +103,12 @@ def settings(endpoint: str, prefix: str) -> Settings:
 
 @asynccontextmanager
 async def running_admin(
-    endpoint: str, prefix: str, *, request_timeout: float = 5.0, via: Callable[[EtcdClient], Etcd] | None = None
+    endpoint: str,
+    prefix: str,
+    *,
+    request_timeout: float = 5.0,
+    body_seconds: float = 30.0,
+    via: Callable[[EtcdClient], Etcd] | None = None,
 ) -> AsyncIterator[RunningAdmin]:
     """Serve until the block ends. `via` stands between the store and the client, to lose answers."""
     options = EtcdOptions(endpoints=(endpoint,), request_timeout=request_timeout)
@@ -115,7 +120,12 @@ async def running_admin(
     async with EtcdClient(options) as client, TaskOwner() as tasks:
         store: Etcd = client if via is None else via(client)
         around = Surroundings(
-            store, lambda: list_and_watch(client, prefix + "/"), Lifecycle(), metrics, cast("Logger", log)
+            store,
+            lambda: list_and_watch(client, prefix + "/"),
+            Lifecycle(),
+            metrics,
+            cast("Logger", log),
+            body_seconds=body_seconds,
         )
         services = assemble(settings(endpoint, prefix), around)
         tasks.spawn(services.follower.run(), name="follow")

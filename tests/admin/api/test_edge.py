@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.support.admin import ADMIN_KEY, SECOND_KEY, RunningAdmin
+from tests.support.admin import ADMIN_KEY, SECOND_KEY, RunningAdmin, running_admin
+from tests.support.etcd import EtcdServer
 
 JSON = {"Authorization": f"Bearer {ADMIN_KEY}", "Content-Type": "application/json"}
 
@@ -59,6 +60,17 @@ async def raw(admin: RunningAdmin, request: str) -> tuple[bytes, bytes]:
         async with asyncio.timeout(10):
             return await reader.readline(), await reader.read()
     finally:
+        writer.close()
+
+
+async def test_a_body_that_does_not_come(etcd: EtcdServer, etcd_prefix: str) -> None:
+    async with running_admin(etcd.endpoint, etcd_prefix, body_seconds=0.1) as admin:
+        head = f"POST /admin/v1/models HTTP/1.1\r\nHost: x\r\nx-api-key: {ADMIN_KEY}\r\n"
+        host, port = admin.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write((head + "Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{").encode())
+        async with asyncio.timeout(10):
+            assert b" 408 " in await reader.readline()
         writer.close()
 
 

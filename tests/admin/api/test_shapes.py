@@ -1,5 +1,6 @@
 """The shapes around documents hold what is really answered."""
 
+import pytest
 from marshmallow import ValidationError
 
 from aisix_admin.api import shapes
@@ -26,9 +27,5 @@ def test_caller_keys_are_written_with_or_without_a_hash() -> None:
     shape = shapes.written(API_KEYS)
     for document in ({}, {"key": "sk-x"}, {"key_hash": "0" * 64}):
         assert shape.load({**document, "allowed_models": []})
-    try:
+    with pytest.raises(ValidationError, match="other"):
         shape.load({"allowed_models": [], "other": 1})
-    except ValidationError as error:
-        assert "other" in error.messages_dict
-    else:
-        raise AssertionError("unknown fields are refused")

@@ -44,6 +44,7 @@ class Surroundings:
     metrics: Metrics
     log: Logger
     clock: Clock = SYSTEM_CLOCK
+    body_seconds: float = 30.0
     new_id: Callable[[], str] = lambda: str(uuid.uuid4())
     new_key: Callable[[], Secret] = new_key
 
@@ -63,6 +64,7 @@ def assemble(settings: Settings, around: Surroundings) -> Services:
         telemetry=telemetry,
         log=around.log,
         clock=around.clock,
+        body_seconds=around.body_seconds,
         new_id=around.new_id,
         new_key=around.new_key,
     )

@@ -6,6 +6,7 @@
         Unknown               404   no such resource
         NoSuchPath            404   no such route
         WrongMethod           405
+        TooSlow               408
         Conflict              409   the name is in use
         TooLarge              413
         WrongMediaType        415
@@ -87,6 +88,15 @@ class Conflict(CallerError):
     def __init__(self, name: str, message: str = "the name is already in use by another resource") -> None:
         self.name = name
         super().__init__(message)
+
+
+class TooSlow(CallerError):
+    """The body did not arrive in time."""
+
+    status = 408
+
+    def __init__(self) -> None:
+        super().__init__("the body of the request did not arrive in time")
 
 
 class TooLarge(CallerError):

@@ -19,6 +19,9 @@ from aisix_common.service import REQUEST_ID, SERVER, new_request_id
 IDLE_SECONDS: Final = 75.0
 """An idle connection of a client that reuses it is kept that long, unless `downstream.idle_timeout_secs` says else."""
 
+LINGER_SECONDS: Final = 5.0
+"""How long the rest of a body is still read when the answer went out before its end."""
+
 
 class _Protocol(RequestHandler):
     __slots__ = ("_log",)
@@ -57,7 +60,13 @@ class Front:
     def __call__(self) -> asyncio.BaseProtocol:
         """A protocol for one accepted connection."""
         return _Protocol(
-            self._server, self._log, loop=self._loop, access_log=None, keepalive_timeout=self._idle, tcp_keepalive=True
+            self._server,
+            self._log,
+            loop=self._loop,
+            access_log=None,
+            keepalive_timeout=self._idle,
+            lingering_time=LINGER_SECONDS,
+            tcp_keepalive=True,
         )
 
     @property

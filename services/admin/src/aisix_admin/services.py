@@ -26,5 +26,7 @@ class Services:
     log: Logger
     """Its lines never hold values of documents."""
     clock: Clock
+    body_seconds: float
+    """How long a client may take to send a body."""
     new_id: Callable[[], str]
     new_key: Callable[[], Secret]

@@ -17,7 +17,7 @@ from aisix_common.secret import Secret
 
 from ..body import parse_object, require_json
 from ..caller_keys import Admitted, admit
-from ..errors import Conflict, Undecodable
+from ..errors import Conflict, TooSlow, Undecodable
 from ..services import Services
 from ..store import Draft, Row
 from ..validation import created, replaced
@@ -66,7 +66,7 @@ def creating(kind: Kind[Any], services: Services) -> Handler:
     """POST: the id is ours."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        admitted = _admit(kind, await _document(request), services, services.new_key)
+        admitted = _admit(kind, await _document(request, services), services, services.new_key)
         value = created(kind, admitted.document)
         id = services.new_id()
         try:
@@ -88,7 +88,7 @@ def replacing(kind: Kind[Any], services: Services) -> Handler:
     """PUT: the whole document; only of what exists."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        sent = await _document(request)
+        sent = await _document(request, services)
         id = request.match_info["id"]
         decided: list[Any] = []
 
@@ -124,9 +124,14 @@ def deleting(kind: Kind[Any], services: Services) -> Handler:
     return _described(handler, kind, "delete", f"Delete one of {kind.name}", one=True)
 
 
-async def _document(request: web.Request) -> dict[str, Any]:
+async def _document(request: web.Request, services: Services) -> dict[str, Any]:
     require_json(request.headers.get("Content-Type"))
-    return parse_object(await request.read())
+    try:
+        async with asyncio.timeout(services.body_seconds):
+            body = await request.read()
+    except TimeoutError:
+        raise TooSlow from None
+    return parse_object(body)
 
 
 def _admit(kind: Kind[Any], sent: Mapping[str, Any], services: Services, make: Callable[[], Secret] | None) -> Admitted:
@@ -164,6 +169,7 @@ def _described(
         errors |= {
             400: "Not JSON, or the document breaks rules: `errors` lists all.",
             409: "The name is in use by another resource of this kind.",
+            408: "The body did not arrive in time.",
             413: "The body is too large.",
             415: "The body is not declared as JSON.",
         }
