@@ -104,10 +104,10 @@ async def test_a_drain_waits_its_minimum_even_when_idle() -> None:
 async def test_a_drain_waits_for_the_last_byte_without_a_deadline() -> None:
     lifecycle, loop = Lifecycle(), asyncio.get_running_loop()
     lifecycle.enter()
-    loop.call_later(3600, lifecycle.leave)
+    loop.call_later(300, lifecycle.leave)
     begun = loop.time()
     await drain(lifecycle, 0)
-    assert 3600 <= loop.time() - begun < 3600.3
+    assert 300 <= loop.time() - begun < 300.3
 
 
 # Listeners
@@ -294,7 +294,7 @@ def test_an_idle_service_is_gone_within_a_second(tmp_path: Path) -> None:
         silent = socket.create_connection((host, int(port)))
         half = socket.create_connection((host, int(port)))
         half.sendall(b"GET /livez HTTP/1.1\r\nHo")
-        assert get(urls["metrics"], "/metrics")[0] == 200
+        assert b"\naisix_log_lines_dropped_total 0.0\n" in get(urls["metrics"], "/metrics")[1]
         begun = kit.signal(signal.SIGTERM)
         assert kit.end() == 0
         assert time.monotonic() - begun < 1.0

@@ -45,7 +45,6 @@ class Kit:
             await asyncio.sleep(60)
         self.lifecycle, self.tasks = lifecycle, tasks
         metrics = Metrics()
-        lifecycle.report_to(metrics)
         lifecycle.applied = True
         self.counted = metrics.counter("kit_counted_total", "Requests to /count.").cell()
         self.released = asyncio.Event()

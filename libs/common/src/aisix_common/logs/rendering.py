@@ -76,7 +76,7 @@ def text_line(fixed: Mapping[str, Any]) -> Line:
         event = _one_line(str(fields.get("event", "")))
         text = f"{clock.timestamp(time)} {level:<7} {who}: {event}{pairs}\n"
         if "exception" in fields:
-            text += "".join(f"    {part}\n" for part in str(fields["exception"]).splitlines())
+            text += "".join(f"    {_one_line(part)}\n" for part in str(fields["exception"]).splitlines())
         return text.encode(errors="replace")
 
     return line

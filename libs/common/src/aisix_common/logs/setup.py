@@ -69,7 +69,7 @@ class _Sink:
         self._name = name
 
     def write(self, level: str, fields: Mapping[str, Any]) -> None:
-        self._writer.put(level, {"logger": self._name, **fields})
+        self._writer.put(level, {"event": fields.get("event", ""), "logger": self._name, **fields})
 
     debug = info = warning = error = critical = write
 

@@ -36,7 +36,7 @@ class Lifecycle:
         self.in_flight -= 1
 
     def report_to(self, metrics: Metrics) -> None:
-        """Register what the frame itself counts: `aisix_log_lines_dropped_total`."""
+        """Register what the frame itself counts, `aisix_log_lines_dropped_total`; `run_service` does."""
         dropped = metrics.counter(
             "aisix_log_lines_dropped_total", "Log lines lost because the output was slow or gone."
         ).cell()

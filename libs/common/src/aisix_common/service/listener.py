@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from ..errors import AisixError, ConfigurationError, Problem
+from ..metrics import Metrics
 from ..settings import Address, ListenerTls
 
 BACKLOG: Final = 4096
@@ -61,6 +62,8 @@ class Listener:
     behind: Callable[[], Connections] | None = None
     """What a worker process serves on its private socket instead, for its parent to aggregate. Without it a listener
     that is not `shared` is not opened in workers."""
+    metrics: Metrics | None = None
+    """What it shows, if anything; the frame adds its own numbers to these."""
     reuse_port: bool = False
     """Other sockets of ours are bound to the address already: set in worker processes only."""
     path: Path | None = None

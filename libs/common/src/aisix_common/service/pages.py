@@ -90,6 +90,7 @@ def metrics_listener(
         address,
         lambda: serve_pages(all_pages),
         behind=lambda: serve_pages({FAMILIES: families, **pages}),
+        metrics=metrics,
     )
 
 

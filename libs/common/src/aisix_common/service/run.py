@@ -145,6 +145,8 @@ async def _open(
     open_listeners: list[OpenListener] = []
     opened.push_async_callback(_close, open_listeners)
     for listener in listeners:
+        if listener.metrics is not None:
+            lifecycle.report_to(listener.metrics)
         one = await open_listener(listener)
         open_listeners.append(one)
         _log.info("listening", listener=listener.name, url=one.url)
