@@ -71,7 +71,7 @@ async def test_a_body_that_does_not_come(etcd: EtcdServer, etcd_prefix: str) -> 
         writer.write((head + "Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{").encode())
         async with asyncio.timeout(10):
             assert b" 408 " in await reader.readline()
-        writer.close()
+        writer.transport.abort()
 
 
 async def test_two_authorization_headers_are_none(admin: RunningAdmin) -> None:

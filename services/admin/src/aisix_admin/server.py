@@ -19,7 +19,7 @@ from aisix_common.service import REQUEST_ID, SERVER, new_request_id
 IDLE_SECONDS: Final = 75.0
 """An idle connection of a client that reuses it is kept that long, unless `downstream.idle_timeout_secs` says else."""
 
-LINGER_SECONDS: Final = 5.0
+LINGER_SECONDS: Final = 2.0
 """How long the rest of a body is still read when the answer went out before its end."""
 
 

@@ -25,7 +25,7 @@ from . import shapes
 from .description import describe, gives, takes
 from .edge import WHO, Handler, answer
 
-_BREATH: Final = 1000
+_BREATH: Final = 200
 """Rows of a list that are decoded before other requests get their turn."""
 
 
