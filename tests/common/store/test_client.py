@@ -138,7 +138,7 @@ async def test_a_full_etcd_says_what_to_do(tmp_path: Path) -> None:
 
 
 async def test_nobody_listens(unused_endpoint: str) -> None:
-    async with EtcdClient(EtcdOptions(endpoints=(unused_endpoint,), request_timeout=0.5)) as client:
+    async with EtcdClient(EtcdOptions(endpoints=(unused_endpoint,), request_timeout=0.3)) as client:
         started = time.monotonic()
         with pytest.raises(StoreUnavailable, match=unused_endpoint):
             await client.get("a")
@@ -234,7 +234,7 @@ async def test_several_endpoints_one_dead(etcd: EtcdServer, unused_endpoint: str
 
 async def test_several_endpoints_one_dies(etcd: EtcdServer, etcd_prefix: str) -> None:
     async with CutProxy(etcd.port) as first, CutProxy(etcd.port) as second:
-        options = EtcdOptions(endpoints=(first.endpoint, second.endpoint), request_timeout=2)
+        options = EtcdOptions(endpoints=(first.endpoint, second.endpoint), request_timeout=1)
         async with EtcdClient(options) as client:
             await client.put(etcd_prefix, b"1")
             first.black_hole()
