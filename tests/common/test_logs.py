@@ -219,6 +219,24 @@ def test_the_readable_form() -> None:
     )
     broken = line(0, "error", {"event": "bad", "exception": "Traceback\n  oh"}).decode()
     assert broken.splitlines()[1:] == ["    Traceback", "      oh"]
+    assert "\x1b" not in line(0, "error", {"event": "bad", "exception": "E: \x1b[2J"}).decode()
+
+
+def test_lines_of_many_threads_all_arrive(pipe: Pipe) -> None:
+    with writing(pipe.fd) as writer:
+
+        def log(name: int) -> None:
+            for number in range(50):
+                writer.record({"event": f"{name}-{number}"})
+
+        threads = [threading.Thread(target=log, args=(name,)) for name in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert writer.flush(5)
+        events = [json.loads(line)["event"] for write in pipe.writes() for line in write.splitlines()]
+    assert sorted(events) == sorted(f"{name}-{number}" for name in range(8) for number in range(50))
 
 
 def test_depth_is_bounded() -> None:

@@ -49,18 +49,18 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Ma
 
 def json_line(fixed: Mapping[str, Any]) -> Line:
     """Lines as JSON objects: `time` (RFC 3339, UTC, microseconds), `level`, then `fixed`, then the fields."""
-    tail = orjson.dumps(dict(fixed))[1:-1]
+    tail = "".join(f",{orjson.dumps({key: value}).decode()[1:-1]}" for key, value in fixed.items())
     clock = _Clock()
+    options = orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
 
     def line(time: float, level: str, fields: Mapping[str, Any]) -> bytes:
         try:
-            body = orjson.dumps(fields, default=shown, option=orjson.OPT_NON_STR_KEYS)
+            body = orjson.dumps(fields, default=shown, option=options)
         except (TypeError, ValueError, RecursionError):
             # A lone surrogate, an integer above 64 bits: rare, so the slow way may take care of them.
-            body = json.dumps(shown(fields)).encode()
-        parts = (part for part in (tail, body[1:-1]) if part)
-        head = f'{{"time":"{clock.timestamp(time)}","level":"{level}"'.encode()
-        return b",".join((head, *parts)) + b"}\n"
+            body = json.dumps(shown(fields)).encode() + b"\n"
+        head = f'{{"time":"{clock.timestamp(time)}","level":"{level}"{tail}'.encode()
+        return head + b"," + body[1:] if len(body) > len(b"{}\n") else head + b"}\n"
 
     return line
 

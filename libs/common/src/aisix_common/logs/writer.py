@@ -24,6 +24,9 @@ BATCH_LINES: Final = 500
 """This many wake the thread at once."""
 BATCH_SECONDS: Final = 0.1
 """A line waits this long for others."""
+IDLE_SECONDS: Final = 1.0
+"""Without lines the thread looks this often whether it missed one: two threads that log at once may each leave the
+waking to the other."""
 STALLED_SECONDS: Final = 2.0
 """A line the output did not take for this long is lost, where the output says so instead of blocking."""
 
@@ -44,7 +47,8 @@ class LogWriter:
         self._fd = fd
         self._limit = limit
         self._queue: deque[_Entry] = deque()
-        self._wake = threading.Event()
+        self._filled = threading.Event()
+        self._hurry = threading.Event()
         self._drained = threading.Condition()
         self._writing = False
         self._closed = False
@@ -71,22 +75,24 @@ class LogWriter:
     def put(self, level: str, fields: Mapping[str, Any]) -> None:
         """As `record`, with a level."""
         queue = self._queue
-        waiting = len(queue)
-        if waiting >= self._limit:
+        if len(queue) >= self._limit:
             self._dropped += 1
             return
         queue.append((time(), level, fields))
-        if waiting == BATCH_LINES:
-            self._wake.set()
-        elif self._closed:
+        waiting = len(queue)
+        if self._closed:
             self._drain()
+        elif waiting == 1:
+            self._filled.set()
+        elif waiting == BATCH_LINES:
+            self._hurry.set()
 
     def flush(self, timeout: float = 2.0) -> bool:
         """Block until everything queued so far is written, `timeout` seconds at most; whether it was."""
         if self._closed:
             return not self._queue
         with self._drained:
-            self._wake.set()
+            self._wake_up()
             return self._drained.wait_for(self._idle, timeout)
 
     def close(self) -> None:
@@ -97,19 +103,24 @@ class LogWriter:
         if self._closed:
             return
         self._closed = True
-        self._wake.set()
+        self._wake_up()
         self._thread.join(STALLED_SECONDS)
         atexit.unregister(self.close)
 
     def _idle(self) -> bool:
         return not self._queue and not self._writing
 
+    def _wake_up(self) -> None:
+        self._hurry.set()
+        self._filled.set()
+
     def _run(self) -> None:
         while not self._closed:
-            self._wake.wait(BATCH_SECONDS)
-            self._wake.clear()
-            if self._queue:
-                self._drain()
+            if self._filled.wait(IDLE_SECONDS):
+                self._filled.clear()
+                self._hurry.wait(BATCH_SECONDS)
+                self._hurry.clear()
+            self._drain()
         self._drain()
 
     def _drain(self) -> None:
