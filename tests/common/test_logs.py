@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from aisix_common.logs import LogWriter, configure, get_logger
 from aisix_common.logs.rendering import REFUSED, json_line, shown, text_line
 from aisix_common.logs.setup import level_of
-from aisix_common.logs.writer import ATOMIC, QUEUE_LINES
+from aisix_common.logs.writer import ATOMIC
 from aisix_common.secret import Secret
 from aisix_common.settings import Observability
 
@@ -343,12 +343,13 @@ writer.record({{"event": "last record"}})
 def test_a_record_costs_the_caller_next_to_nothing() -> None:
     devnull = os.open(os.devnull, os.O_WRONLY)
     fields = {"event": "proxy request completed", "method": "POST", "path": "/v1/chat/completions", "status": 200}
-    rounds = 5000
-    assert rounds < QUEUE_LINES
+    rounds, best = 200, 1.0
     with writing(devnull) as writer:
-        begun = time.thread_time()
-        for _ in range(rounds):
-            writer.record(fields)
-        spent = time.thread_time() - begun
+        for _ in range(25):  # the quietest of many moments: the machine has other work too
+            begun = time.thread_time()
+            for _ in range(rounds):
+                writer.record(fields)
+            best = min(best, (time.thread_time() - begun) / rounds)
+            assert writer.flush()
     os.close(devnull)
-    assert spent / rounds < 10e-6, "0.5 us; formatting it here would cost 15"
+    assert best < 5e-6, "0.5 us; formatting it here would cost 15"

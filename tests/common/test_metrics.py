@@ -1,6 +1,5 @@
 """Metrics: cells, the bound on series, the merge of processes, and the text a scraper reads."""
 
-import gc
 import os
 import time
 
@@ -186,14 +185,11 @@ def test_counting_costs_next_to_nothing() -> None:
     metrics = Metrics()
     counter = metrics.counter("calls_total", "Calls.", ("model",)).cell("gpt")
     histogram = metrics.histogram("h_seconds", "H.", buckets=tuple(range(1, 18))).cell()
-    rounds = 20_000
-    gc.disable()
-    try:
+    rounds, best = 1000, 1.0
+    for _ in range(25):  # the quietest of many moments: the machine has other work too
         begun = time.thread_time()
         for _ in range(rounds):
             counter.add()
             histogram.observe(3.3)
-        spent = time.thread_time() - begun
-    finally:
-        gc.enable()
-    assert spent / rounds < 5e-6, "plain counters cost 0.3 us; prometheus_client's would cost 5"
+        best = min(best, (time.thread_time() - begun) / rounds)
+    assert best < 3e-6, "plain counters cost 0.3 us; prometheus_client's would cost 5"
