@@ -26,9 +26,9 @@ TELLTALES = Telltales("usage", "error", "we.ird")
     ],
 )
 def test_shows(data: bytes, shows: bool) -> None:
-    assert TELLTALES.show(data) is shows
+    assert (TELLTALES.find(data) >= 0) is shows
 
 
 @given(st.text())
 def test_longer_text_cannot_fake_it(text: str) -> None:
-    assert not TELLTALES.show(json.dumps({"content": f"{text} "}, ensure_ascii=False).encode())
+    assert TELLTALES.find(json.dumps({"content": f"{text} "}, ensure_ascii=False).encode()) == -1

@@ -79,11 +79,38 @@ class OpenAIRelay:
         frames = self._whole_frames(data)
         if not frames:
             return b""
-        out = self._pass_alike(frames)
-        if not out:
-            out = self._pass(frames) or self._take_apart(frames)
-            self._remember(out)
-        return out
+        return self._pass_alike(frames) or self._work_through(frames)
+
+    def _work_through(self, frames: bytes) -> bytes:
+        """Frames of which some may need a closer look: only those are parsed, those around them pass."""
+        out: list[bytes] = []
+        while frames and not self.ended and self.failed is None:
+            plain, odd, frames = self._sort_out(frames)
+            passed = self._pass(plain) if plain else b""
+            if plain and not passed:
+                odd = plain + odd
+            out += (passed, self._take_apart(odd) if odd else b"")
+        joined = b"".join(out)
+        self._remember(joined)
+        return joined
+
+    def _sort_out(self, frames: bytes) -> tuple[bytes, bytes, bytes]:
+        """(frames to pass, the frame or frames to look into, what comes after them)."""
+        prefix = self._prefix
+        if b"\r" in frames or not frames.startswith(b"data:"):
+            return b"", frames, b""  # unusual framing: the decoder knows it
+        if not frames.startswith(prefix or b"\0"):
+            end = frames.index(b"\n\n") + 2
+            return b"", frames[:end], frames[end:]
+        at = self._telltales.find(frames)
+        stranger = frames.find(b"data: [DONE]", len(prefix))
+        if stranger >= 0 and (at < 0 or stranger < at):
+            at = stranger
+        if at < 0:
+            return frames, b"", b""
+        start = frames.rfind(b"\n\n", 0, at) + 2 if b"\n\n" in frames[:at] else 0
+        end = frames.index(b"\n\n", at) + 2
+        return frames[:start], frames[start:end], frames[end:]
 
     def finish(self) -> bytes:
         if self.ended or self.failed is not None:
@@ -149,7 +176,7 @@ class OpenAIRelay:
         count = frames.count(b"\n\n")
         if frames.count(b"\n") != 2 * count or (count > 1 and frames.count(b"\n\n" + prefix) != count - 1):
             return b""
-        if self._telltales.show(frames):
+        if self._telltales.find(frames) >= 0:
             return b""
         self.events += count
         if self._lessons < _LESSONS:
@@ -243,7 +270,7 @@ class OpenAIRelay:
             if b'"choices"' not in head and end == b"\n\n":
                 self._prefix, self._model_length = head, length
                 self._our_prefix = b"data: " + head[len(mark) : -length] + self._alias
-            elif not self._telltales.show(data):  # the model behind the text, or CR LF: only the cheapest way is open
+            elif self._telltales.find(data) < 0:  # the model behind the text, or CR LF: only the cheapest way is open
                 self._learn_alike(mark + data + end, slice(len(head) - length, len(head)))
             return
 

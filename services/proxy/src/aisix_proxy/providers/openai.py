@@ -31,7 +31,6 @@ USER_AGENT: Final = "aisix/0.1"
 INCLUDE_USAGE: Final = b'{"include_usage":true}'
 
 _SAFE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?\Z")
-_COLON: Final = re.compile(rb"[ \t\n\r]*:[ \t\n\r]*")
 _SECONDS: Final = re.compile(r"[0-9]{1,7}\Z")
 _OURS: Final = ("authorization", "content-type", "accept", "user-agent", "x-aisix-request-id")
 
@@ -113,40 +112,17 @@ def _headers(request: Request, target: Target, context: CallContext) -> list[tup
 
 
 def _body(request: Request, target: Target) -> bytes:
-    """The caller's bytes with the provider's name of the model, the question for usage, and the operator's changes."""
-    model = msgspec.json.encode(target.model_name)
-    asked = bytes(request.fields.get("stream_options", b"null")) != b"null"
-    inject = request.stream and not asked
-    if not target.body and not (inject and "stream_options" in request.fields):
-        spliced = _splice(request, model, INCLUDE_USAGE if inject else b"")
-        if spliced is not None:
-            return spliced
+    """The caller's members in their own bytes, with the provider's name of the model, the question for usage, and the
+    operator's changes.
+
+    Always put together from the members that were read: the provider then sees the one `model` that was authorised,
+    whatever it does with duplicates or escaped names, and joining costs a tenth of searching a large body for them.
+    """
     members = dict(request.fields)
-    members["model"] = msgspec.Raw(model)
-    if inject:
+    members["model"] = msgspec.Raw(msgspec.json.encode(target.model_name))
+    if request.stream and bytes(members.get("stream_options", b"null")) == b"null":
         members["stream_options"] = msgspec.Raw(INCLUDE_USAGE)
     return join_members(change_body(members, target.body) if target.body else members)
-
-
-def _splice(request: Request, model: bytes, stream_options: bytes) -> bytes | None:
-    """The body with `model` in place and `stream_options` (if any) at its end; None when that is not safe.
-
-    Safe is: the name `model` is written once, and cannot be written in escapes (each of its letters is `\\u006x`). It
-    then is the member that was read, and the provider cannot see another one, whatever it does with duplicates.
-    """
-    body = request.body
-    at = body.find(b'"model"')
-    if at < 0 or body.rfind(b'"model"') != at or body.rfind(b"\\u006") >= 0:  # rfind: a third of the cost of `in`
-        return None
-    old = bytes(request.fields["model"])
-    if old != model:
-        colon = _COLON.match(body, at + 7)
-        if colon is None:
-            return None
-        body = body[: colon.end()] + model + body[colon.end() + len(old) :]
-    if stream_options:
-        body = body.rstrip()[:-1] + b',"stream_options":' + stream_options + b"}"
-    return body
 
 
 def _read_error(response: UpstreamResponse, target: Target) -> tuple[str, str | None, str | None]:

@@ -29,7 +29,7 @@ def show_reasoning(members: dict[str, msgspec.Raw], holder: str, path: tuple[str
     Raises Malformed when the choices cannot be read.
     """
     raw = bytes(members.get("choices", b""))
-    if path == (TARGET,) or not (_USUAL if path is REASONING else Telltales(path[-1])).show(raw):
+    if path == (TARGET,) or (_USUAL if path is REASONING else Telltales(path[-1])).find(raw) < 0:
         return
     choices = decode_as(_ANY, raw)
     copied = [_copy(choice.get(holder), path) for choice in choices]

@@ -19,5 +19,7 @@ class Telltales:
         # One pass over the bytes; re caches the compiled pattern, so that a relay per stream costs a look-up.
         self._search = re.compile(rb'"(?:' + words + rb')"(?!: ?null)').search
 
-    def show(self, data: bytes) -> bool:
-        return self._search(data) is not None
+    def find(self, data: bytes) -> int:
+        """Where the first of them stands; -1: none is there."""
+        match = self._search(data)
+        return match.start() if match else -1
