@@ -72,14 +72,13 @@ async def _relay(exchange: Exchange, answer: Streaming) -> None:
     downstream, upstream, relay = exchange.downstream, answer.upstream, answer.relay
     clock = asyncio.get_running_loop().time
     beat, gap, total = _deadlines(exchange)
-    wrote = heard = begun = clock()
+    now = wrote = heard = begun = clock()
     if answer.first:
         exchange.first_byte = time.monotonic()
         downstream.write(answer.first)
     while not relay.ended:
         if relay.failed is not None:
             raise relay.failed
-        now = clock()
         wait = min(heard + gap, wrote + beat, begun + total) - now
         data = await upstream.read(None if wait == NEVER else max(wait, 0.0))
         now = clock()
@@ -110,7 +109,7 @@ async def _relay(exchange: Exchange, answer: Streaming) -> None:
             wrote = now
             if downstream.paused:
                 await flush(downstream)
-                heard = wrote = clock()
+                now = heard = wrote = clock()
     if relay.failed is not None:
         raise relay.failed
 
