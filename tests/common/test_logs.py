@@ -101,7 +101,7 @@ def test_a_line_says_when_who_and_what(lines: Any) -> None:
         "service": "proxy",
         "worker": 2,
         "logger": "test",
-        "event": "it happened",
+        "message": "it happened",
         "count": 3,
     }
 
@@ -178,7 +178,7 @@ def test_what_libraries_log_comes_along_from_warning_on(lines: Any) -> None:
     logging.getLogger("aiohttp.server").info("chatter")
     logging.getLogger("aiohttp.server").warning("odd: %s", Secret(CANARY))
     (odd,) = logged()
-    assert (odd["logger"], odd["level"], odd["event"]) == ("aiohttp.server", "warn", "odd: ***")
+    assert (odd["logger"], odd["level"], odd["message"]) == ("aiohttp.server", "warn", "odd: ***")
 
 
 def test_a_wrong_format_string_of_a_library_is_survived(lines: Any) -> None:
@@ -187,7 +187,7 @@ def test_a_wrong_format_string_of_a_library_is_survived(lines: Any) -> None:
     ours.emit(logging.LogRecord("grpc", logging.ERROR, "x.py", 1, "%d", ("not a number",), None))
     (line,) = logged()
     assert (line["logger"], line["level"]) == ("grpc", "error")
-    assert "cannot be formatted" in line["event"]
+    assert "cannot be formatted" in line["message"]
 
 
 _SCALARS = st.none() | st.text(max_size=8) | st.integers() | st.binary(max_size=4) | st.floats()
@@ -235,7 +235,7 @@ def test_lines_of_many_threads_all_arrive(pipe: Pipe) -> None:
         for thread in threads:
             thread.join()
         assert writer.flush(5)
-        events = [json.loads(line)["event"] for write in pipe.writes() for line in write.splitlines()]
+        events = [json.loads(line)["message"] for write in pipe.writes() for line in write.splitlines()]
     assert sorted(events) == sorted(f"{name}-{number}" for name in range(8) for number in range(50))
 
 
@@ -256,14 +256,14 @@ def test_writes_are_whole_lines_and_small(pipe: Pipe) -> None:
         writer.record({"event": "after"})
         found: list[bytes] = []
         deadline = time.monotonic() + 10
-        while not (found and found[-1].endswith(b'"event":"after"}\n')):
+        while not (found and found[-1].endswith(b'"message":"after"}\n')):
             assert time.monotonic() < deadline
             writer.flush(0.05)
             found += pipe.writes()
     assert all(write.endswith(b"\n") for write in found)
     assert all(len(write) <= ATOMIC or write.count(b"\n") == 1 for write in found)
     events = [json.loads(line) for write in found for line in write.splitlines()]
-    assert [event["number"] for event in events if event["event"] == "e"] == list(range(1200)), "none lost, in order"
+    assert [event["number"] for event in events if event["message"] == "e"] == list(range(1200)), "none lost, in order"
     assert len(found) < 400, "lines are written in batches"
     assert writer.dropped == 0
 
@@ -323,7 +323,7 @@ def test_lines_after_close_are_not_lost(pipe: Pipe) -> None:
     with writing(pipe.fd) as writer:
         writer.record({"event": "before"})
     writer.record({"event": "after"})
-    assert [json.loads(write)["event"] for write in pipe.writes()] == ["before", "after"]
+    assert [json.loads(write)["message"] for write in pipe.writes()] == ["before", "after"]
 
 
 @pytest.mark.parametrize("ending", ["pass", "raise SystemExit(3)", "1/0"])
@@ -337,7 +337,7 @@ writer.record({{"event": "last record"}})
 {ending}
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
-    assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["last words", "last record"]
+    assert [json.loads(line)["message"] for line in done.stdout.splitlines()] == ["last words", "last record"]
 
 
 def test_a_record_costs_the_caller_next_to_nothing() -> None:

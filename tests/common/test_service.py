@@ -301,7 +301,7 @@ def test_an_idle_service_is_gone_within_a_second(tmp_path: Path) -> None:
         for connection in (kept, silent, half):
             connection.close()
     assert kit.plain == ["stack closed"]
-    events = [line["event"] for line in kit.lines]
+    events = [line["message"] for line in kit.lines]
     assert events[0] == "a warning"
     assert [events.index(event) for event in ("signal received", "draining", "stopped")] == sorted(
         events.index(event) for event in ("signal received", "draining", "stopped")
@@ -338,7 +338,7 @@ def test_a_crash_of_an_essential_task_ends_the_service(tmp_path: Path) -> None:
         url = kit.urls("proxy", "metrics")["proxy"]
         assert get(url, "/crash")[0] == 200
         assert kit.end() == 1
-    (crash,) = [line for line in kit.lines if line["event"] == "a background task crashed"]
+    (crash,) = [line for line in kit.lines if line["message"] == "a background task crashed"]
     assert crash["task"] == "doomed"
     assert "LookupError: on purpose" in crash["exception"]
 

@@ -195,7 +195,7 @@ def test_workers_share_a_port_and_their_metrics_are_one(tmp_path: Path) -> None:
     assert all(map(gone, workers))
     assert kit.plain.count("stack closed") == WORKERS
     assert {line.get("worker") for line in kit.lines} == {None, *range(WORKERS)}
-    assert [line["event"] for line in kit.lines].count("a warning") == 1
+    assert [line["message"] for line in kit.lines].count("a warning") == 1
 
 
 def test_a_worker_that_dies_takes_the_service_down_in_order(tmp_path: Path) -> None:

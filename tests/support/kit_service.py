@@ -144,7 +144,7 @@ class Running:
                 continue
             line: dict[str, Any] = json.loads(raw)
             self.lines.append(line)
-            if line["event"] == event and fields.items() <= line.items():
+            if line["message"] == event and fields.items() <= line.items():
                 return line
         raise AssertionError(f"no {event!r} in {self.lines} {self.plain}; stderr: {self.errors()}")
 

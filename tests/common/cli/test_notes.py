@@ -46,7 +46,7 @@ def test_json_is_one_line_whatever_is_in_it(pipe: tuple[int, Callable[[], list[s
         "time": "2024-05-06T12:00:00.000007Z",
         "level": "error",
         "service": "aisix",
-        "event": "two\nlines é",
+        "message": "two\nlines é",
     }
 
 

@@ -33,7 +33,7 @@ class Notes:
             return
         moment = self.clock.now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         if self.json:
-            record = {"time": moment, "level": level, "service": "aisix", "event": message}
+            record = {"time": moment, "level": level, "service": "aisix", "message": message}
             _write(self.log_fd, json.dumps(record, ensure_ascii=False, separators=(",", ":")))
         else:
             _write(self.log_fd, f"{moment} {level:<7} aisix: {message}")

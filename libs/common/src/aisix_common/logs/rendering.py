@@ -12,6 +12,7 @@ from ..secret import MASK, Secret
 REFUSED: Final = "<bytes refused>"
 """Shown in place of bytes: they are bodies or keys, and nobody reads them in a log."""
 
+_EVENT: Final = b'{"event":'
 _DEPTH: Final = 8
 _BARE: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/@+*$%[]{}<>()")
 
@@ -48,7 +49,7 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Ma
 
 
 def json_line(fixed: Mapping[str, Any]) -> Line:
-    """Lines as JSON objects: `time` (RFC 3339, UTC, microseconds), `level`, then `fixed`, then the fields."""
+    """Lines as JSON objects: `time` (RFC 3339, UTC, microseconds), `level`, then `fixed`, then the fields; `event` is `message`."""
     tail = "".join(f",{orjson.dumps({key: value}).decode()[1:-1]}" for key, value in fixed.items())
     clock = _Clock()
     options = orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
@@ -60,6 +61,8 @@ def json_line(fixed: Mapping[str, Any]) -> Line:
             # A lone surrogate, an integer above 64 bits: rare, so the slow way may take care of them.
             body = json.dumps(shown(fields)).encode() + b"\n"
         head = f'{{"time":"{clock.timestamp(time)}","level":"{level}"{tail}'.encode()
+        if body.startswith(_EVENT):  # log pipelines look for `message`; in here it is structlog's `event`
+            return head + b',"message":' + body[len(_EVENT) :]
         return head + b"," + body[1:] if len(body) > len(b"{}\n") else head + b"}\n"
 
     return line

@@ -107,11 +107,11 @@ class _StdlibHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            fields: dict[str, Any] = {"logger": record.name, "event": record.getMessage()}
+            fields: dict[str, Any] = {"event": record.getMessage(), "logger": record.name}
             if record.exc_info:
                 fields["exception"] = "".join(traceback.format_exception(*record.exc_info)).rstrip()
         except Exception:  # noqa: BLE001 - a library's wrong format string is no reason to fail
-            fields = {"logger": record.name, "event": "a log message that cannot be formatted"}
+            fields = {"event": "a log message that cannot be formatted", "logger": record.name}
         level = record.levelname.lower()
         self._writer.put("warn" if level == "warning" else level, redact(None, "", fields))
 
