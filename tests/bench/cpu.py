@@ -1,9 +1,7 @@
-"""CPU time and memory of process trees, and the speed of a core just now. Linux: /proc."""
+"""CPU time and memory of process trees. Linux: /proc."""
 
-import hashlib
 import os
 import re
-import time
 from pathlib import Path
 
 
@@ -46,23 +44,6 @@ def rss_megabytes(pids: list[int]) -> float:
         except (OSError, IndexError):
             continue
     return total / 1024
-
-
-def core_speed(core: int) -> float:
-    """CPU microseconds that a fixed piece of work takes on `core` now (best of several)."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        best = float("inf")
-        for _ in range(7):
-            start = time.thread_time()
-            digest = b"aisix"
-            for _ in range(3000):
-                digest = hashlib.sha256(digest).digest()
-            best = min(best, time.thread_time() - start)
-        return best * 1e6
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def _listdir(path: str) -> list[str]:
