@@ -1,7 +1,7 @@
 """The README's commands, run as a newcomer would: a fresh clone in an empty folder, `make run`, the curl, Ctrl-C.
 
-Run: python -m tests.readme (what is committed is what is cloned). Ports are chosen so that a gateway that already runs on
-this machine is left alone; apart from them the commands are the README's own.
+Run: python -m tests.readme (what is committed is what is cloned). Ports are chosen so that a gateway that already runs
+on this machine is left alone; apart from them the commands are the README's own.
 """
 
 import json

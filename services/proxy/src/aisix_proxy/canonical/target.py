@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+
 from aisix_common.secret import Secret
 
 from .http import Origin, TlsTrust
