@@ -12,12 +12,7 @@ import msgspec
 
 T = TypeVar("T")
 
-_KEYS: Final = {
-    name: b'"%s":' % name.encode()
-    for name in ("id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier")
-}
-"""Member names that nearly every answer has, ready to be written."""
-
+_ENCODER: Final = msgspec.json.Encoder()
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ESCAPES: Final = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
@@ -75,13 +70,10 @@ def decode_as(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) -> T:
 
 def join_members(members: dict[str, msgspec.Raw]) -> bytes:
     """The object again, every value in the bytes it came in."""
-    pieces: list[bytes | msgspec.Raw] = []
-    before = b"{"
-    for name, value in members.items():
-        pieces += (before, _KEYS.get(name) or _key(name), value)
-        before = b","
-    pieces.append(b"}" if pieces else b"{}")
-    return b"".join(pieces)
+    try:
+        return _ENCODER.encode(members)
+    except UnicodeEncodeError:  # half an emoji in a name
+        return b"{%b}" % b",".join([json.dumps(name).encode() + b":" + value for name, value in members.items()])
 
 
 def _check_utf8(data: bytes) -> None:
@@ -91,13 +83,6 @@ def _check_utf8(data: bytes) -> None:
         data.decode()
     except UnicodeDecodeError:
         raise Malformed("is not UTF-8") from None
-
-
-def _key(name: str) -> bytes:
-    try:
-        return msgspec.json.encode(name) + b":"
-    except UnicodeEncodeError:
-        return json.dumps(name).encode() + b":"
 
 
 def _without_lone_surrogate(match: re.Match[bytes]) -> bytes:
