@@ -158,12 +158,13 @@ def _answer(case: Case) -> dict[str, Any]:
     except UpstreamError as error:
         return _failure(error)
     body = DIALECT_OPENAI.answer(case.request, answer, answer.usage or ESTIMATE)
+    told = answer.told()
     return {
         "downstream": body.decode(),
-        "id": answer.id,
-        "model": answer.model,
-        "text": answer.text,
-        "finish_reasons": list(answer.finish_reasons),
+        "id": told.id,
+        "model": told.model,
+        "text": told.text,
+        "finish_reasons": list(told.finish_reasons),
         "usage": msgspec.to_builtins(answer.usage),
     }
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aisix_proxy.canonical.answer import Answer
+from aisix_proxy.canonical.answer import Answer, Told
 from aisix_proxy.canonical.errors import BadRequest, GatewayError, Unauthenticated, UpstreamInBand, UpstreamStatus
 from aisix_proxy.canonical.operation import Operation
 from aisix_proxy.canonical.request import ROLES
@@ -127,14 +127,15 @@ def test_our_usage_fills_the_gap_and_nothing_else() -> None:
     request = DIALECT.read(body(model="alias"))
     ours = Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3, estimated=True)
     for sent in (b'{"choices":[]}', b'{"choices":[],"usage":null}', b'{"choices":[],"usage":{"total_tokens":0}}'):
-        answer = Answer(fields=read_members(sent), usage=None, text="")
+        answer = Answer(read_members(sent), None, Told)
         assert json.loads(DIALECT.answer(request, answer, ours)) == {
             "choices": [],
             "model": "alias",
             "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
         }
     theirs = read_members(b'{"model":"x","choices":[],"usage":{"total_tokens":9,"x":1.50}}')
-    kept = DIALECT.answer(request, Answer(fields=theirs, usage=Usage(total_tokens=9), text=""), Usage(total_tokens=9))
+    counted = Usage(total_tokens=9)
+    kept = DIALECT.answer(request, Answer(theirs, counted, Told), counted)
     assert kept == b'{"model":"alias","choices":[],"usage":{"total_tokens":9,"x":1.50}}'
 
 

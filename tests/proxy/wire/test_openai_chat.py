@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aisix_common.secret import Secret
-from aisix_proxy.canonical.errors import UpstreamError, UpstreamInBand
+from aisix_proxy.canonical.errors import UpstreamError, UpstreamInBand, UpstreamProtocol
 from aisix_proxy.canonical.usage import Usage
 from aisix_proxy.wire.openai_chat import (
     MESSAGE_LIMIT,
     Delta,
+    check_answer,
     produced_text,
     read_answer,
     read_error,
@@ -47,6 +48,7 @@ SECRET = Secret("sk-upstream-secret")
 )
 def test_usage(sent: object, read: Usage | None) -> None:
     assert read_usage(sent) == read
+    assert check_answer(json.dumps({"choices": [], "usage": sent}).encode(), SECRET) == read
 
 
 def test_our_own_usage_has_details_only_where_there_are_some() -> None:
@@ -102,7 +104,42 @@ def test_the_status_of_an_error_in_a_stream(code: object, status: int) -> None:
 
 @given(st.binary(max_size=100))
 def test_any_bytes_are_an_answer_or_an_error(data: bytes) -> None:
+    for read in (read_answer, check_answer):
+        try:
+            read(data, SECRET)
+        except UpstreamError:
+            pass
+
+
+_ODD = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=2)
+)
+_COUNTS = st.dictionaries(
+    st.sampled_from(["prompt_tokens", "completion_tokens", "total_tokens", "prompt_cache_hit_tokens"]),
+    st.integers(0, 9) | _ODD,
+)
+_DETAILS = st.dictionaries(st.sampled_from(["cached_tokens", "reasoning_tokens"]), st.integers(0, 9) | _ODD) | _ODD
+_USAGE = st.builds(
+    lambda counts, details: counts | details,
+    _COUNTS,
+    st.dictionaries(st.sampled_from(["prompt_tokens_details", "completion_tokens_details"]), _DETAILS),
+)
+_CHOICE = st.dictionaries(st.sampled_from(["index", "delta", "message", "x"]), st.just({"content": "a"}) | _ODD) | _ODD
+_ANSWER = st.fixed_dictionaries(
+    {}, optional={"choices": st.lists(_CHOICE, max_size=2) | _ODD, "usage": _USAGE | _ODD, "error": _ODD}
+)
+
+
+@given(_ANSWER)
+def test_the_quick_look_at_an_answer_sees_what_the_close_one_sees(answer: dict[str, object]) -> None:
+    data = json.dumps(answer).encode()
     try:
-        read_answer(data, SECRET)
-    except UpstreamError:
-        pass
+        body = read_answer(data, SECRET)
+        if body.choices is None:
+            raise UpstreamProtocol("choices: is required")
+    except UpstreamError as error:
+        with pytest.raises(type(error)) as caught:
+            check_answer(data, SECRET)
+        assert str(caught.value) == str(error)
+    else:
+        assert check_answer(data, SECRET) == read_usage(body.usage)

@@ -189,6 +189,7 @@ class Exchange:
         self.answer_model = ""
         self.provider_request_id = ""
         self.finish_reasons: tuple[str, ...] = ()
+        """Of a buffered answer known, as `answer_model`, only where usage events tell them."""
         self.usage: Usage = NO_USAGE
         self.relay: Relay | None = None
         """What counts a stream's events, usage and text on their way."""

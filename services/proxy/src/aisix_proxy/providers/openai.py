@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from ..canonical.answer import Answer
+from ..canonical.answer import Answer, Told
 from ..canonical.errors import Misconfigured, UpstreamError, UpstreamProtocol, UpstreamStatus
 from ..canonical.http import Origin, UpstreamRequest, UpstreamResponse
 from ..canonical.operation import Operation
@@ -15,11 +15,11 @@ from ..canonical.request import Request
 from ..canonical.target import Target
 from ..wire.members import Malformed, decode_as, join_members, read_members
 from ..wire.openai_chat import (
+    check_answer,
     finish_reason,
     produced_text,
     read_answer,
     read_error,
-    read_usage,
     safe_text,
 )
 from .base import CallContext
@@ -60,17 +60,8 @@ class OpenAI:
             fields = read_members(response.body)
         except Malformed as malformed:
             raise UpstreamProtocol(str(malformed)) from None
-        body = read_answer(response.body, target.credential)
-        if body.choices is None:
-            raise UpstreamProtocol("choices: is required")
-        return Answer(
-            fields=fields,
-            usage=read_usage(body.usage),
-            text="".join([produced_text(choice.message) for choice in body.choices if choice.message]),
-            finish_reasons=tuple([finish_reason(choice) or "stop" for choice in body.choices]),
-            id=body.id if isinstance(body.id, str) else "",
-            model=body.model if isinstance(body.model, str) else "",
-        )
+        usage = check_answer(response.body, target.credential)
+        return Answer(fields, usage, lambda: _told(response.body, target))
 
     def stream(self, request: Request, target: Target) -> OpenAIStream:
         return OpenAIStream(target)
@@ -87,6 +78,17 @@ class OpenAI:
             param=param,
             retry_after=_retry_after(response) if status == 429 else None,
         )
+
+
+def _told(data: bytes, target: Target) -> Told:
+    body = read_answer(data, target.credential)
+    choices = body.choices or []
+    return Told(
+        text="".join([produced_text(choice.message) for choice in choices if choice.message]),
+        finish_reasons=tuple([finish_reason(choice) or "stop" for choice in choices]),
+        id=body.id if isinstance(body.id, str) else "",
+        model=body.model if isinstance(body.model, str) else "",
+    )
 
 
 def _headers(request: Request, target: Target, context: CallContext) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ towards providers: a member of an unexpected type is passed on and not understoo
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -83,6 +83,43 @@ class Body(msgspec.Struct):
     error: Any = None
 
 
+class _Unread(msgspec.Struct):
+    """An object that nobody looks into."""
+
+
+class _PlainChoice(msgspec.Struct):
+    delta: _Unread | None = None
+    message: _Unread | None = None
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_LIMIT)]
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: _Count = 0
+
+
+class _CompletionDetails(msgspec.Struct):
+    reasoning_tokens: _Count = 0
+
+
+class _PlainUsage(msgspec.Struct):
+    prompt_tokens: _Count = 0
+    completion_tokens: _Count = 0
+    total_tokens: _Count = 0
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+    prompt_cache_hit_tokens: _Count = 0
+
+
+class _PlainBody(msgspec.Struct):
+    """A buffered answer of the usual kind: whatever is odd about one makes it no such."""
+
+    choices: list[_PlainChoice]
+    usage: _PlainUsage | None = None
+    error: None = None
+
+
 class ToolCall(msgspec.Struct, frozen=True):
     """A tool call, or a piece of one, read leniently."""
 
@@ -95,6 +132,7 @@ class ToolCall(msgspec.Struct, frozen=True):
 CHAT_BODY: Final = msgspec.json.Decoder(ChatBody)
 BODY: Final = msgspec.json.Decoder(Body)
 BODIES: Final = msgspec.json.Decoder(list[Body])
+_PLAIN_BODY: Final = msgspec.json.Decoder(_PlainBody)
 
 
 def read_answer(data: bytes, credential: Secret) -> Body:
@@ -108,6 +146,21 @@ def read_answer(data: bytes, credential: Secret) -> Body:
     if body.choices is None and not isinstance(body.usage, dict):
         raise UpstreamProtocol("choices: is required")
     return body
+
+
+def check_answer(data: bytes, credential: Secret) -> Usage | None:
+    """What the provider counted in a complete answer. Raises as `read_answer` does, and when there are no choices.
+
+    The usual answer is checked without being taken apart; only one that fails is read as leniently as can be.
+    """
+    try:
+        plain = _PLAIN_BODY.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        body = read_answer(data, credential)
+        if body.choices is None:
+            raise UpstreamProtocol("choices: is required") from None
+        return read_usage(body.usage)
+    return _plain_usage(plain.usage) if plain.usage is not None else None
 
 
 def choice_index(choice: Choice) -> int:
@@ -172,6 +225,22 @@ def read_usage(usage: Any) -> Usage | None:
         total_tokens=total,
         cached_tokens=cached,
         reasoning_tokens=_detail(usage, "completion_tokens_details", "reasoning_tokens"),
+    )
+
+
+def _plain_usage(usage: _PlainUsage) -> Usage | None:
+    """As `read_usage`, of counts that were checked."""
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    total = usage.total_tokens or prompt + completion
+    if not total:
+        return None
+    given, produced = usage.prompt_tokens_details, usage.completion_tokens_details
+    return Usage(
+        prompt,
+        completion,
+        total,
+        (given.cached_tokens if given is not None else 0) or usage.prompt_cache_hit_tokens,
+        produced.reasoning_tokens if produced is not None else 0,
     )
 
 

@@ -74,11 +74,12 @@ async def _send(exchange: Exchange, attempt: Attempt, request: Request, target: 
     answer = adapter.answer(request, response, target)
     usage = answer.usage
     if usage is None:  # a vocabulary may have to be loaded for it: not on the loop
-        text = answer.text
+        text = answer.told().text
         usage = await asyncio.to_thread(estimated_usage, exchange, target.model_name, lambda count: count(text))
     exchange.usage = usage
-    exchange.finish_reasons = answer.finish_reasons
-    exchange.answer_model = answer.model
+    if exchange.services.usage_sinks:
+        told = answer.told()
+        exchange.finish_reasons, exchange.answer_model = told.finish_reasons, told.model
     body = exchange.endpoint.dialect.answer(request, answer, usage)
     exchange.answer = Reply(200, call_headers(exchange, b"application/json"), body)
 
