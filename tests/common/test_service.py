@@ -35,7 +35,7 @@ from aisix_common.service.pages import normalised
 from aisix_common.service.run import drain
 from aisix_common.settings import Address, ListenerTls
 
-from tests.support.certificates import self_signed
+from tests.support.authority import authority
 from tests.support.kit_service import SLOW_START, Running
 
 ANY = Address("127.0.0.1", 0)
@@ -172,7 +172,7 @@ async def test_accepted_sockets_send_at_once() -> None:
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 async def test_tls_from_files(tmp_path: Path) -> None:
-    cert_file, key_file = self_signed(tmp_path)
+    cert_file, key_file = map(str, authority().leaf("localhost").write(tmp_path, "localhost"))
 
     async def page() -> tuple[int, str, bytes]:
         return 200, "text/plain", b"over TLS"
@@ -182,7 +182,7 @@ async def test_tls_from_files(tmp_path: Path) -> None:
     )
     port = int(opened.url.rpartition(":")[2])
     assert opened.url == f"https://127.0.0.1:{port}"
-    trust = ssl.create_default_context(cafile=cert_file)
+    trust = ssl.create_default_context(cadata=authority().pem)
     trust.set_alpn_protocols(["h2", "http/1.1"])
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust, server_hostname="localhost")
     tls = writer.get_extra_info("ssl_object")
@@ -200,8 +200,8 @@ async def test_tls_from_files(tmp_path: Path) -> None:
 
 
 def test_tls_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
-    cert_file, key_file = self_signed(tmp_path)
-    _, other_key = self_signed(tmp_path, "other.test")
+    cert_file, key_file = map(str, authority().leaf("localhost").write(tmp_path, "localhost"))
+    other_key = str(authority().leaf("other.test").write(tmp_path, "other.test")[1])
     empty = tmp_path / "empty.pem"
     empty.write_text("canary-5151")
     missing = str(tmp_path / "missing.pem")

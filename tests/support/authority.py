@@ -6,11 +6,25 @@ import ssl
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+_USES: Final = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+_KEY_USAGE: Final = x509.KeyUsage(
+    digital_signature=True,
+    key_cert_sign=True,
+    crl_sign=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +39,7 @@ class Leaf:
         certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
         certificate.write_text(self.certificate)
         key.write_text(self.key)
+        key.chmod(0o600)
         return certificate, key
 
 
@@ -36,7 +51,10 @@ class Authority:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = _builder(self._name, self._name, self._key.public_key(), 1)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        self._certificate = builder.sign(self._key, hashes.SHA256())
+        builder = builder.add_extension(_KEY_USAGE, critical=True)
+        identifier = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        self._certificate = builder.add_extension(identifier, critical=False).sign(self._key, hashes.SHA256())
+        self._issued_by = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
         self.pem = _pem(self._certificate)
 
     def leaf(self, *names: str, days: int = 1) -> Leaf:
@@ -46,6 +64,8 @@ class Authority:
         builder = _builder(subject, self._name, key.public_key(), days)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName([_name(n) for n in names]), critical=False)
+        builder = builder.add_extension(self._issued_by, critical=False)
+        builder = builder.add_extension(x509.ExtendedKeyUsage(_USES), critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
         text = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -26,8 +26,6 @@ path of its output.
 """
 
 import atexit
-import datetime
-import ipaddress
 import os
 import shutil
 import signal
@@ -44,10 +42,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from tests.support.authority import Authority
 
 START_SECONDS = 20.0
 
@@ -90,16 +85,21 @@ class Certificates:
 def make_certificates(folder: Path) -> Certificates:
     """Two CAs, a server and a client certificate of the first, a client certificate of the second."""
     folder.mkdir(parents=True, exist_ok=True)
-    ca, foreign = _authority("aisix test CA"), _authority("another CA")
+    ca, foreign = Authority("aisix test CA"), Authority("another CA")
+    server = ca.leaf("localhost", "etcd.test", "127.0.0.1").write(folder, "server")
+    client = ca.leaf().write(folder, "client")
+    stranger = foreign.leaf().write(folder, "foreign")
+    for name, authority in (("ca", ca), ("foreign-ca", foreign)):
+        (folder / f"{name}.crt").write_text(authority.pem)
     return Certificates(
-        ca=_write(folder / "ca.crt", _pem(ca[0])),
-        server_cert=_write(folder / "server.crt", _pem((server := _leaf(ca, "etcd"))[0])),
-        server_key=_write(folder / "server.key", _key_pem(server[1])),
-        client_cert=_write(folder / "client.crt", _pem((client := _leaf(ca, "client"))[0])),
-        client_key=_write(folder / "client.key", _key_pem(client[1])),
-        foreign_ca=_write(folder / "foreign-ca.crt", _pem(foreign[0])),
-        foreign_cert=_write(folder / "foreign.crt", _pem((stranger := _leaf(foreign, "stranger"))[0])),
-        foreign_key=_write(folder / "foreign.key", _key_pem(stranger[1])),
+        ca=folder / "ca.crt",
+        server_cert=server[0],
+        server_key=server[1],
+        client_cert=client[0],
+        client_key=client[1],
+        foreign_ca=folder / "foreign-ca.crt",
+        foreign_cert=stranger[0],
+        foreign_key=stranger[1],
     )
 
 
@@ -325,55 +325,3 @@ class EtcdCluster:
 def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ETCD", "http", "HTTP"))}
     return {**kept, "ETCDCTL_API": "3", "ETCD_UNSAFE_NO_FSYNC": "true", "NO_PROXY": "*"}
-
-
-_Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
-
-
-def _authority(name: str) -> _Pair:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    builder = _builder(subject, subject, key).add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
-    return builder.sign(key, hashes.SHA256()), key
-
-
-def _leaf(issuer: _Pair, name: str) -> _Pair:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    names = [x509.DNSName("localhost"), x509.DNSName("etcd.test"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-    builder = (
-        _builder(subject, issuer[0].subject, key)
-        .add_extension(x509.SubjectAlternativeName(names), False)
-        .add_extension(x509.ExtendedKeyUsage(uses), False)
-    )
-    return builder.sign(issuer[1], hashes.SHA256()), key
-
-
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-    )
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def _write(path: Path, content: bytes) -> Path:
-    path.write_bytes(content)
-    path.chmod(0o600)
-    return path
