@@ -11,7 +11,7 @@ MASK: Final = "***"
 
 
 class Secret:
-    """An immutable secret text. Equal by content, compared in constant time; deliberately neither ordered nor picklable."""
+    """An immutable secret text. Equal by content, compared in constant time; neither ordered nor picklable."""
 
     __slots__ = ("__text",)
 

@@ -1,0 +1,44 @@
+"""What `python -m <service> --config FILE` does before the service runs: arguments, configuration, failures."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from ..errors import ConfigurationError
+from ..processes import hold_lifeline
+from ..settings import Loaded, load, refuse_unbuilt
+from ..settings.loader import report
+from ..version import VERSION
+
+Run: TypeAlias = Callable[[], int]
+"""Runs the service until it is told to stop; returns the exit code."""
+
+
+def service_command(
+    program: str,
+    description: str,
+    prepare: Callable[[str, Loaded], Run],
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Run the service that `prepare` makes of the path and the content of its configuration.
+
+    Returns the process exit code: what the service returned, or 1 with the reason on stderr when `prepare` or the
+    configuration raised ConfigurationError.
+    """
+    hold_lifeline(os.environ)
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser.add_argument("--config", metavar="FILE", required=True, help="the gateway's config.yaml")
+    parser.add_argument("--version", action="version", version=f"{program} {VERSION}")
+    options = parser.parse_args(arguments)
+    try:
+        loaded = load(options.config, os.environ)
+        refuse_unbuilt(loaded.settings)
+        run = prepare(options.config, loaded)
+    except ConfigurationError as error:
+        text = report(error)
+        sys.stderr.write(text if text.startswith("Error: ") else f"Error: {text}")
+        sys.stderr.write("\n")
+        return 1
+    return run()
