@@ -1,6 +1,7 @@
 """The pieces of OpenAI's language: usage, texts, tool calls and errors, from providers that may send anything."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -138,8 +139,7 @@ def test_the_quick_look_at_an_answer_sees_what_the_close_one_sees(answer: dict[s
         if body.choices is None:
             raise UpstreamProtocol("choices: is required")
     except UpstreamError as error:
-        with pytest.raises(type(error)) as caught:
+        with pytest.raises(type(error), match=re.escape(str(error))):
             check_answer(data, SECRET)
-        assert str(caught.value) == str(error)
     else:
         assert check_answer(data, SECRET) == read_usage(body.usage)

@@ -13,7 +13,6 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from aiohttp import HttpVersion11
-from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
@@ -84,7 +83,6 @@ class HttpRequest:
         "_front",
         "_payload",
         "_protocol",
-        "_task",
         "caller_request_id",
         "committed",
         "finished",
@@ -102,12 +100,10 @@ class HttpRequest:
         message: RawRequestMessage,
         payload: StreamReader,
         protocol: RequestHandler,
-        task: "asyncio.Task[None]",
     ) -> None:
         self._front = front
         self._payload = payload
         self._protocol = protocol
-        self._task = task
         self._chunked = False
         self.method = message.method
         self.target = message.path
@@ -161,7 +157,7 @@ class HttpRequest:
 
     @property
     def paused(self) -> bool:
-        return self._protocol.writing_paused
+        return self._protocol._paused
 
     async def drain(self) -> None:
         await self._protocol._drain_helper()
@@ -271,18 +267,3 @@ class HttpRequest:
 
     async def write_eof(self) -> None:
         pass
-
-
-def request_maker(front: Front) -> Any:
-    """The `request_factory` of aiohttp's server."""
-
-    def make(
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: RequestHandler,
-        writer: AbstractStreamWriter,
-        task: "asyncio.Task[None]",
-    ) -> HttpRequest:
-        return HttpRequest(front, message, payload, protocol, task)
-
-    return make

@@ -4,15 +4,19 @@ Requests that cannot even be parsed get the gateway's envelope and headers. What
 it may be a key.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import _PAYLOAD_ACCESS_ERROR, ERROR, RequestHandler, RequestPayloadError, _ErrInfo
 
 from ..canonical.errors import BadRequest, CallerError, GatewayError, InternalError
-from ._http import Front, HttpRequest, request_maker
+from ._http import Front, HttpRequest
 
 READ_BUFFER: Final = 256 * 1024
 LINGER_SECONDS: Final = 5.0
@@ -30,12 +34,14 @@ class HeadTooLarge(CallerError):
 
 
 class _Protocol(RequestHandler):
-    """aiohttp's connection, answering what cannot be parsed in our own words."""
+    """aiohttp's connection: its parsing, its bounds and its timers, with a loop of our own over the requests."""
 
-    __slots__ = ("_show",)
+    __slots__ = ("_front", "_handler", "_show")
 
     def __init__(self, server: "EdgeServer", **options: Any) -> None:
         super().__init__(server, **options)
+        self._handler = server.handler
+        self._front = server.front
         self._show = server.show
 
     def data_received(self, data: bytes) -> None:
@@ -44,6 +50,94 @@ class _Protocol(RequestHandler):
         reading = self._current_request
         if reading is not None and self._messages and isinstance(self._messages[-1][0], _ErrInfo):
             reading._cancel(RequestPayloadError("the framing of the body is broken"))
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """As aiohttp's, which is called at every read of a body: nothing paused, nothing to do."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+    async def start(self) -> None:
+        """Answer the connection's requests, one after the other, in this one task.
+
+        aiohttp's own loop with what our request and our handler leave to do: no task, no writer and no response object
+        for each request, no access log. A caller that leaves, and the end of the service, cancel the task.
+        """
+        manager = self._manager
+        assert manager is not None
+        while not self._force_close:
+            message, payload = self._messages.popleft() if self._messages else await self._next_message()
+            if self._parser is not None:
+                self._parser.message_consumed()
+            if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+                self._resume_reading_if_drained()
+            manager.requests_count += 1
+            if not await self._serve(message, payload):
+                break
+            if not self._keepalive or self._close or self._force_close:
+                break
+            self._next_keepalive_close_time = due = self._loop.time() + self._keepalive_timeout
+            if self._keepalive_handle is None:
+                self._keepalive_handle = self._loop.call_at(due, self._process_keepalive)
+        if not self._force_close:
+            self._task_handler = None
+            if self.transport is not None:
+                self.transport.close()
+
+    async def _next_message(self) -> tuple[RawRequestMessage | _ErrInfo, StreamReader]:
+        try:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        finally:
+            self._waiter = None
+        return self._messages.popleft()
+
+    async def _serve(self, message: RawRequestMessage | _ErrInfo, payload: StreamReader) -> bool:
+        """Whether the connection is still of use. Raises CancelledError, with the connection closed."""
+        try:
+            if isinstance(message, _ErrInfo):
+                request = HttpRequest(self._front, ERROR, payload, self)
+                self.handle_error(request, message.status, message.exc, message.message)
+            else:
+                request = HttpRequest(self._front, message, payload, self)
+                await self._answer(request)
+            if self._upgraded:  # declined: what came after that request is parsed now
+                await self.finish_response(request, request, None)  # type: ignore[arg-type]
+            self._keepalive = request.keep_alive
+            if not payload.is_eof():
+                await self._linger(payload)
+        except ConnectionError:
+            return False
+        except asyncio.CancelledError:
+            self.force_close()
+            raise
+        except Exception as error:  # noqa: BLE001 - a broken rest of a body: one connection the less
+            self.log_exception("Unhandled exception", exc_info=error)
+            self.force_close()
+        return True
+
+    async def _answer(self, request: HttpRequest) -> None:
+        self._request_in_progress = True
+        self._current_request = request  # type: ignore[assignment]  # ours stands in for aiohttp's
+        try:
+            await self._handler(request)
+        except Exception as error:  # noqa: BLE001 - the edge lets none out; whoever waits must not wait for ever
+            self.handle_error(request, 500, error)
+        finally:
+            self._current_request = None
+            self._request_in_progress = False
+            if self._handler_waiter is not None:
+                self._handler_waiter.set_result(None)
+
+    async def _linger(self, payload: StreamReader) -> None:
+        """Read what is still coming of a body, for a while, so that its sender gets to read the answer."""
+        if not self._force_close:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._lingering_time):
+                    while not payload.is_eof():
+                        await payload.readany()
+        if not payload.is_eof() and not self._force_close:
+            self.close()
+        payload.set_exception(_PAYLOAD_ACCESS_ERROR)
 
     def handle_error(
         self,
@@ -87,7 +181,6 @@ class EdgeServer(web.Server):
         """`show` writes an error answer; `idle_seconds` between two requests, 0: no limit of the operator's."""
         super().__init__(
             handler,  # type: ignore[arg-type]  # our request stands in for aiohttp's
-            request_factory=request_maker(front),
             handler_cancellation=True,
             keepalive_timeout=idle_seconds or UNBOUNDED_IDLE,
             tcp_keepalive=True,
@@ -96,6 +189,8 @@ class EdgeServer(web.Server):
             auto_decompress=False,
             read_bufsize=READ_BUFFER,
         )
+        self.handler = handler
+        self.front = front
         self.show = show
 
     def __call__(self) -> RequestHandler:
