@@ -154,6 +154,18 @@ async def test_ipv6() -> None:
     await opened.close(0)
 
 
+async def test_what_cannot_be_parsed_is_not_quoted() -> None:
+    opened = await open_listener(listener(lambda: serve_pages({})))
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(opened.url.rpartition(":")[2]))
+    writer.write(b"GET / HTTP/1.1\r\nAuthorization Bearer canary-9191\r\n\r\n")
+    answer = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    await opened.close(0)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"canary-9191" not in answer
+    assert b"Server: AISIX/" in answer
+
+
 async def test_accepted_sockets_send_at_once() -> None:
     options: list[int] = []
 

@@ -6,6 +6,7 @@ from typing import Final, TypeAlias, cast
 
 import msgspec
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from ..errors import ConfigurationError, Problem
 from ..logs import get_logger
@@ -46,7 +47,26 @@ def serve_pages(pages: Mapping[str, Page]) -> Connections:
             return _response(500, "", b"")
 
     # The low-level server: there is nothing to route, and no access log of these.
-    return cast("Connections", web.Server(handle, access_log=None, keepalive_timeout=IDLE_SECONDS))
+    return cast("Connections", _Server(handle, access_log=None, keepalive_timeout=IDLE_SECONDS))
+
+
+class _Protocol(RequestHandler):
+    """aiohttp's connection, without its habit of quoting what it cannot parse: that may be somebody's key."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self, request: object, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.Response:
+        _log.warning("a request could not be read", status=status, error=type(exc).__name__)
+        response = _response(status, "", b"")
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _Protocol(self, loop=self._loop, **self._kwargs)
 
 
 def _response(status: int, content_type: str, body: bytes, more: Mapping[str, str] | None = None) -> web.Response:
