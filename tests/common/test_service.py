@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from aisix_common.service import (
     new_request_id,
     serve_pages,
 )
+from aisix_common.service.headers import request_ids
 from aisix_common.service.listener import CannotListen, bind, open_listener, reserve, tls_context
 from aisix_common.service.pages import normalised
 from aisix_common.service.run import drain
@@ -46,8 +48,8 @@ SETTING = "observability.metrics.prometheus.addr"
 
 
 def test_request_ids_are_random_uuids() -> None:
-    ids = [new_request_id() for _ in range(500)]
-    assert len(set(ids)) == 500
+    ids = [new_request_id() for _ in range(100)] + list(islice(request_ids(), 600))
+    assert len(set(ids)) == 700
     for text in ids:
         parsed = uuid.UUID(text)
         assert (str(parsed), parsed.version, parsed.variant) == (text, 4, uuid.RFC_4122)

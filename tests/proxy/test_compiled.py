@@ -76,7 +76,7 @@ def test_memories_are_bounded() -> None:
             model_of(one, f"w-{n}")
             key_of(one).remember(n, n)
     assert len(one._credentials) <= 10_000
-    assert len(one._captures) <= 1024
+    assert len(one._named) <= 1024
     assert len(key_of(one)._cells) <= 256
 
 

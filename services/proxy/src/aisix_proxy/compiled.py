@@ -17,7 +17,7 @@ from .compiled_model import CompiledModel, Defaults, Problem, captured, compile_
 
 _REMEMBERED_KEYS: Final = 20_000
 _REMEMBERED_CREDENTIALS: Final = 10_000
-_REMEMBERED_CAPTURES: Final = 1024
+_REMEMBERED_NAMES: Final = 1024
 _CELLS_PER_KEY: Final = 256
 
 
@@ -48,7 +48,10 @@ class CompiledKey:
         """Whether the key may use a model by the name its caller typed (data-plane 2.2)."""
         if name in self._exact:
             return True
-        return any(_matches(name, before, after) for before, after in self._patterns)
+        for before, after in self._patterns:  # noqa: SIM110 - asked at every request; a generator costs more than it does
+            if _matches(name, before, after):
+                return True
+        return False
 
     def variable(self, field: str) -> str | None:
         """`request.api_key.<field>` of header templates (data-plane 4.0)."""
@@ -78,7 +81,7 @@ def _matches(name: str, before: str, after: str) -> bool:
 class Compiled:
     """One snapshot, with records of the rows that were asked for."""
 
-    __slots__ = ("_captures", "_credentials", "_defaults", "_keys", "_models", "_wildcards", "snapshot")
+    __slots__ = ("_credentials", "_defaults", "_keys", "_models", "_named", "_wildcards", "snapshot")
 
     def __init__(self, snapshot: Snapshot, defaults: Defaults, previous: "Compiled | None" = None) -> None:
         self.snapshot = snapshot
@@ -96,7 +99,7 @@ class Compiled:
         else:
             self._wildcards = _wildcards(snapshot)
         self._credentials: dict[str, CompiledKey] = {}
-        self._captures: dict[str, CompiledModel] = {}
+        self._named: dict[str, CompiledModel] = {}
 
     def remembered_credential(self, header: str) -> CompiledKey | None:
         """The key that `remember_credential` was given for this very header value."""
@@ -122,12 +125,7 @@ class Compiled:
 
     def model(self, name: str) -> CompiledModel | None:
         """The row a caller means: its exact name first, else the wildcard row with the longest pattern (6.1)."""
-        entry = self.snapshot.table(Model).by_name.get(name)
-        if entry is not None and "*" not in name:
-            return self._record(entry)
-        if not self._wildcards:
-            return None
-        return self._captures.get(name) or self._capture(name)
+        return self._named.get(name) or self._find(name)
 
     def names(self) -> Iterator[CompiledModel]:
         """Every row a caller can name as it is, in the order of their names (no wildcards)."""
@@ -156,15 +154,20 @@ class Compiled:
             record = self._models[entry.id] = compile_model(entry, key_entry, self._defaults)
         return record
 
+    def _find(self, name: str) -> CompiledModel | None:
+        """Look a name up, and remember what it means: bounded, for with wildcards callers may make up names."""
+        entry = self.snapshot.table(Model).by_name.get(name)
+        record = self._record(entry) if entry is not None and "*" not in name else self._capture(name)
+        if record is not None:
+            if len(self._named) >= _REMEMBERED_NAMES:
+                self._named.clear()
+            self._named[name] = record
+        return record
+
     def _capture(self, name: str) -> CompiledModel | None:
         for before, after, entry in self._wildcards:
             if _matches(name, before, after):
-                text = name[len(before) : len(name) - len(after)]
-                record = captured(self._record(entry), text)
-                if len(self._captures) >= _REMEMBERED_CAPTURES:
-                    self._captures.clear()
-                self._captures[name] = record
-                return record
+                return captured(self._record(entry), name[len(before) : len(name) - len(after)])
         return None
 
 

@@ -2,8 +2,8 @@
 
 aiohttp parses, keeps connections and hands requests over; this object stands in for its request and for its response,
 and writes answers straight to the transport. It knows bytes and framing, and no endpoint, error or stage.
-The dunder-less private names (`_finish`, `_cancel`, `_task`) are aiohttp's contract with whatever a `request_factory`
-returns; `tests/proxy/endpoints/test_http.py` fails when a new aiohttp asks for more.
+The private names (`_finish`, `_cancel`) are what aiohttp's protocol asks of a request;
+`tests/proxy/endpoints/test_http.py` fails when a new aiohttp asks for more.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 from multidict import CIMultiDictProxy
 
-from aisix_common.service.headers import REQUEST_ID, SERVER, chosen_request_id, new_request_id
+from aisix_common.service.headers import REQUEST_ID, SERVER, chosen_request_id, request_ids
 from aisix_common.service.lifecycle import Lifecycle
 
 from ..canonical.errors import BadRequest, CallerError, TooLarge
@@ -65,7 +65,7 @@ class _DateLine:
 class Front:
     """What all requests of one listener share."""
 
-    __slots__ = ("accept_ids", "body_limit", "date", "lifecycle")
+    __slots__ = ("accept_ids", "body_limit", "date", "lifecycle", "request_ids")
 
     def __init__(self, lifecycle: Lifecycle, *, body_limit: int = 0, accept_ids: tuple[str, ...] = ()) -> None:
         """`body_limit` in bytes, 0: none. `accept_ids`: lower-case header names a caller may choose its id with."""
@@ -73,6 +73,7 @@ class Front:
         self.body_limit = body_limit
         self.accept_ids = accept_ids
         self.date = _DateLine()
+        self.request_ids = request_ids()
 
 
 class HttpRequest:
@@ -112,7 +113,7 @@ class HttpRequest:
         self.keep_alive = not message.should_close
         self.committed = False
         self.finished = False
-        self.request_id = new_request_id()
+        self.request_id = next(front.request_ids)
         self.caller_request_id = chosen_request_id(message.headers, front.accept_ids)
 
     @property

@@ -143,20 +143,16 @@ class DeploymentCells:
 class InFlight:
     """The gauge of one endpoint: how many of its requests are between their first and their last byte."""
 
-    __slots__ = ("_cell", "count")
+    __slots__ = ("_cell",)
 
     def __init__(self, owner: "ProxyMetrics", endpoint: str, protocol: str) -> None:
         self._cell = owner.in_flight.cell(endpoint, protocol)
-        self._cell.set(0)
-        self.count = 0
 
     def enter(self) -> None:
-        self.count += 1
-        self._cell.set(self.count)
+        self._cell.value += 1
 
     def leave(self) -> None:
-        self.count -= 1
-        self._cell.set(self.count)
+        self._cell.value -= 1
 
 
 class ProxyMetrics:

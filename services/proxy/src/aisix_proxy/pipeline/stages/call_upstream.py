@@ -35,7 +35,6 @@ async def call_upstream(exchange: Exchange) -> None:
     target, request, adapter = model.target, exchange.request, model.adapter
     assert target is not None and request is not None and adapter is not None
     services = exchange.services
-    policy = retry_policy(target.retries, services.settings.upstream.retries)
     deployment = model.deployment(services.metrics)
     retries = 0
     while True:
@@ -53,7 +52,7 @@ async def call_upstream(exchange: Exchange) -> None:
             if not isinstance(error, UpstreamError):
                 raise
             services.health.failed(model.name, error)
-            if not policy.allows(error, retries):
+            if not retry_policy(target.retries, services.settings.upstream.retries).allows(error, retries):
                 raise
             wait = backoff(retries + 1, services.random(), error.retry_after)
         else:
