@@ -1,16 +1,18 @@
 """The delivery loop on the loop's own clock: heartbeats, deadlines, slow readers."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from aisix_common.settings.listeners import Downstream
-from aisix_proxy.canonical.errors import UpstreamAborted
+from aisix_proxy.canonical.errors import UpstreamAborted, UpstreamError
 from aisix_proxy.dialects import DIALECT
-from aisix_proxy.pipeline.deliver import HEARTBEAT, STALL_SECONDS, ReaderStalled, deliver
+from aisix_proxy.pipeline.deliver import STALL_SECONDS, ReaderStalled, deliver
 from aisix_proxy.pipeline.exchange import Attempt, Exchange, Reply, Streaming
+from aisix_proxy.pipeline.pump import HEARTBEAT
 
 from tests.support.builders import World, chat, exchange_of, make, recorder, settings_of, standard
 
@@ -20,27 +22,55 @@ DONE = b"data: [DONE]\n\n"
 
 @dataclass
 class Script:
-    """An upstream stream: (seconds of silence, bytes or an error) in turn, then silence for ever."""
+    """An upstream stream: (seconds of silence, bytes or an error) in turn, then silence for ever.
+
+    The silence before a step begins when the step before it was taken.
+    """
 
     steps: list[Any]
     closed: int = 0
-    waits: list[float | None] = field(default_factory=list)
+    left: float = 0.0
+    taken: int = 0
     status: int = 200
+    complete: bool = False
+    error: UpstreamError | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    _here: bytes = b""
+    _follower: Callable[[], None] | None = None
+    _timer: asyncio.TimerHandle | None = None
 
-    async def read(self, wait: float | None) -> bytes | None:
-        self.waits.append(wait)
-        silence, what = self.steps[0] if self.steps else (1e9, b"")
-        if wait is not None and wait < silence:
-            await asyncio.sleep(wait)
-            if self.steps:
-                self.steps[0] = (silence - wait, what)
-            return None
-        await asyncio.sleep(silence)
-        self.steps.pop(0)
-        if isinstance(what, BaseException):
-            raise what
-        return bytes(what)
+    def follow(self, follower: Callable[[], None] | None) -> None:
+        self._follower = follower
+        if follower is not None and (self._here or self.complete or self.error):
+            follower()
+        elif follower is None and self._timer is not None:
+            self._timer.cancel()
+        elif self._timer is None:
+            self._next()
+
+    def _next(self) -> None:
+        self._timer = None
+        if self._follower is not None and self.steps and not self._here:
+            self._timer = asyncio.get_running_loop().call_later(self.steps[0][0], self._play)
+
+    def _play(self) -> None:
+        self._timer = None
+        _, what = self.steps.pop(0)
+        if isinstance(what, UpstreamError):
+            self.error = what
+        else:
+            self._here, self.complete = what, not what
+        if self._follower is not None:
+            self._follower()
+
+    def take(self) -> bytes:
+        here, self._here = self._here, b""
+        self.taken += bool(here)
+        self._next()
+        return here
+
+    def leave(self, seconds: float) -> None:
+        self.left = seconds
 
     def close(self) -> None:
         self.closed += 1
@@ -162,4 +192,4 @@ async def test_a_reader_that_takes_nothing_is_dropped() -> None:
     assert loop.time() - begun == pytest.approx(STALL_SECONDS, abs=0.1)
     assert recorder(exchange).aborted
     assert script.closed == 1
-    assert len(script.waits) == 1
+    assert script.taken == 1

@@ -9,6 +9,7 @@ import pytest
 
 from aisix_common.settings.listeners import Downstream
 from aisix_common.settings.outbound import Upstream as UpstreamSettings
+from aisix_proxy.upstream.client import UpstreamClient
 
 from tests.support.builders import (
     KEY,
@@ -157,6 +158,19 @@ async def test_a_stream() -> None:
     assert answer.body.endswith(DONE)
     assert (world.events[0].prompt_tokens, world.events[0].completion_tokens) == (3, 2)
     assert world.value("aisix_llm_time_to_first_token_seconds", model="demo-model") == 1
+
+
+async def test_streams_share_a_connection_though_the_last_chunk_comes_late() -> None:
+    said = [Expect(), Head(), Chunk(event("hi") + usage_event() + DONE), Stall(0.05), End()]
+    async with Playbook([*said, *said]).on_stage() as upstream:
+        world = world_for(upstream)
+        async with serving(world) as port:
+            client = world.services.upstream
+            assert isinstance(client, UpstreamClient)
+            assert (await ask(port, request(key=KEY, body=chat(stream=True)))).body.endswith(DONE)
+            await until(lambda: client.idle == 1)
+            assert (await ask(port, request(key=KEY, body=chat(stream=True)))).body.endswith(DONE)
+    assert upstream.connections == 1
 
 
 async def test_a_stream_without_usage_is_counted_and_marked() -> None:

@@ -442,6 +442,81 @@ async def test_a_slow_reader_bounds_what_is_kept(client: UpstreamClient) -> None
         await settled(client)
 
 
+async def test_followed_a_stream_comes_by_itself(client: UpstreamClient) -> None:
+    go = asyncio.Event()
+    async with Playbook([Expect(), Head(), Chunk(b"a"), Until(go), Chunk(b"b"), End()]).on_stage() as upstream:
+        stream = await client.open(post(upstream), timeout=0.3)
+        got: list[bytes] = []
+        over = asyncio.Event()
+
+        def follower() -> None:
+            got.append(stream.take())
+            if stream.complete:
+                over.set()
+
+        stream.follow(follower)
+        await asyncio.sleep(0.4)  # the deadline of the head is over, and means nothing any more
+        go.set()
+        async with asyncio.timeout(5):
+            await over.wait()
+        assert b"".join(got) == b"ab"
+        assert stream.error is None
+        stream.follow(None)
+        stream.close()
+        await settled(client, open=1, idle=1)
+
+
+async def test_followed_too_a_stream_that_nobody_takes_is_bounded(client: UpstreamClient) -> None:
+    endless = Send(b"2000\r\n" + b"x" * 8192 + b"\r\n", None)
+    async with Playbook([Expect(), Head(), endless]).on_stage() as upstream:
+        stream = await client.open(post(upstream), timeout=5)
+        stream.follow(lambda: None)
+        sent = -1
+        async with asyncio.timeout(20):
+            while sent != upstream.sent:
+                sent = upstream.sent
+                await asyncio.sleep(0.1)
+        assert len(stream.take()) <= HIGH_WATER + 256 * 1024
+        stream.close()
+        await settled(client)
+
+
+async def test_a_stream_that_is_left_may_end_in_its_own_time(client: UpstreamClient) -> None:
+    play = Playbook(
+        [Expect(), Head(), Chunk(b"a"), Stall(0.05), Chunk(b": bye\n\n"), End(), Expect(), Answer(200, b"b")]
+    )
+    async with play.on_stage() as upstream:
+        stream = await client.open(post(upstream), timeout=5)
+        assert await stream.read(5) == b"a"
+        stream.leave(5)
+        stream.close()
+        await settled(client, open=1, idle=1)
+        assert (await client.send(post(upstream), timeout=5, max_body=10)).body == b"b"
+    assert upstream.connections == 1
+
+
+@pytest.mark.parametrize("rest", [[], [Stall(0.05), Send(b"8000\r\n" + b"x" * 0x8000)], [Stall(0.05), Send(b"zz")]])
+async def test_a_stream_that_is_left_and_does_not_end_is_cut(client: UpstreamClient, rest: list[Line]) -> None:
+    async with Playbook([Expect(), Head(), Chunk(b"a"), *rest, Gone()]).on_stage() as upstream:
+        stream = await client.open(post(upstream), timeout=5)
+        assert await stream.read(5) == b"a"
+        stream.leave(5 if rest else 0.05)
+        async with asyncio.timeout(4):
+            await upstream.over.wait()
+        await settled(client)
+
+
+async def test_an_answer_that_ends_with_its_connection_is_not_waited_for(client: UpstreamClient) -> None:
+    play = Playbook([Expect(), Send(b"HTTP/1.1 200 OK\r\n\r\ndata: a\n\n"), Gone()])
+    async with play.on_stage() as upstream:
+        stream = await client.open(post(upstream), timeout=5)
+        await stream.read(5)
+        stream.leave(60)
+        async with asyncio.timeout(4):
+            await upstream.over.wait()
+        await settled(client)
+
+
 # -- callers that leave -----------------------------------------------------------------------------------------------
 
 

@@ -1,22 +1,22 @@
 """The one delivery loop: a buffered answer in one write, a stream event by event, to readers of any speed.
 
-Per read of the upstream there is one `relay.feed` and one write; no parsing, no copying into queues. A reader that is
-slower than the provider stops us at `drain`, and so the provider: nothing is collected for it.
+Per read of the upstream there is one `relay.feed` and one write (`pump`); no parsing, no copying into queues. A reader
+that is slower than the provider stops us at `drain`, and so the provider: nothing is collected for it.
 """
 
 import asyncio
-import time
 from typing import Final
 
-from ..canonical.errors import GatewayError, UpstreamTimeout
+from ..canonical.errors import GatewayError
 from .exchange import Downstream, Exchange, Reply, Streaming
+from .pump import NEVER, Pace, Pump
 
-HEARTBEAT: Final = b":\n\n"
 STALL_SECONDS: Final = 60.0
 """How long a reader may take nothing at all before its connection is dropped."""
-NEVER: Final = float("inf")
 LONGEST_STREAM: Final = 6000.0
 """Seconds a stream may take in all, unless the deployment's own request deadline is longer: the reference's default."""
+LEAVE_SECONDS: Final = 1.0
+"""How long the provider has, after its end marker, to end the answer too: then the connection can be used again."""
 
 
 class ReaderStalled(ConnectionError):
@@ -52,74 +52,33 @@ async def _deliver_stream(exchange: Exchange, answer: Streaming) -> None:
     headers = b"Content-Type: text/event-stream\r\nCache-Control: no-cache\r\nx-aisix-call-id: %b\r\n"
     downstream.begin(200, headers % exchange.inbound.shown_request_id.encode())
     exchange.status = 200
+    pump = Pump(exchange, answer, _pace(exchange))
     try:
-        await _relay(exchange, answer)
+        pump.start(answer.first)
+        while await pump.turn:
+            await flush(downstream)
+            pump.go_on()
     except GatewayError as error:  # the head is gone: told inside the stream, and no end marker after it
         exchange.error = error
         attempt = exchange.attempts[-1] if exchange.attempts else None
         if attempt is not None:
             attempt.error = error
         downstream.write(exchange.endpoint.dialect.stream_error(error))
+    else:
+        answer.upstream.leave(LEAVE_SECONDS)
     finally:
+        pump.stop()
         answer.upstream.close()
     downstream.finish()
     if downstream.paused:
         await flush(downstream)
 
 
-async def _relay(exchange: Exchange, answer: Streaming) -> None:
-    """Pass the stream on until its end. Raises the error it ended with, UpstreamTimeout or ReaderStalled."""
-    downstream, upstream, relay = exchange.downstream, answer.upstream, answer.relay
-    clock = asyncio.get_running_loop().time
-    beat, gap, total = _deadlines(exchange)
-    now = wrote = heard = begun = clock()
-    if answer.first:
-        exchange.first_byte = time.monotonic()
-        downstream.write(answer.first)
-    while not relay.ended:
-        if relay.failed is not None:
-            raise relay.failed
-        wait = min(heard + gap, wrote + beat, begun + total) - now
-        data = await upstream.read(None if wait == NEVER else max(wait, 0.0))
-        now = clock()
-        if data is None:
-            if now >= heard + gap:
-                raise UpstreamTimeout(round(gap * 1000))
-            if now >= begun + total:
-                raise UpstreamTimeout(round(total * 1000))
-            out = HEARTBEAT if now >= wrote + beat else b""
-        elif data:
-            heard = now
-            out = relay.feed(data)
-            if not out and now >= wrote + beat:
-                out = HEARTBEAT
-            elif now >= begun + total:
-                raise UpstreamTimeout(round(total * 1000))
-            elif out and not exchange.first_byte:
-                exchange.first_byte = time.monotonic()
-        else:
-            out = relay.finish()
-            if out:
-                downstream.write(out)
-            if relay.failed is not None:
-                raise relay.failed
-            return
-        if out:
-            downstream.write(out)
-            wrote = now
-            if downstream.paused:
-                await flush(downstream)
-                now = heard = wrote = clock()
-    if relay.failed is not None:
-        raise relay.failed
-
-
-def _deadlines(exchange: Exchange) -> tuple[float, float, float]:
-    """Seconds: silence until a heartbeat, silence of the provider until it is given up, the whole stream."""
+def _pace(exchange: Exchange) -> Pace:
     settings = exchange.services.settings
     model = exchange.attempts[-1].model if exchange.attempts else None
     target = model.target if model else None
     gap = target.stream_timeout if target and target.stream_timeout else NEVER
     whole = settings.upstream.timeout_ms / 1000
     total = max(whole, LONGEST_STREAM) if whole else NEVER
-    return settings.downstream.sse_keepalive_interval_secs or NEVER, gap, total
+    return Pace(settings.downstream.sse_keepalive_interval_secs or NEVER, gap, total)

@@ -5,10 +5,11 @@ never follows a redirect, never tries again beyond one stale pooled connection, 
 """
 
 import asyncio
+from collections.abc import Callable
 
 from aisix_common.settings import Upstream
 
-from ..canonical.errors import UpstreamProtocol, UpstreamTimeout
+from ..canonical.errors import UpstreamError, UpstreamProtocol, UpstreamTimeout
 from ..canonical.http import UpstreamRequest, UpstreamResponse
 from .coding import plain, unasked
 from .connection import Connection
@@ -20,12 +21,13 @@ from .reply import Reply
 class UpstreamStream:
     """An answer whose head has come and whose body is still coming. To be closed by whoever got it."""
 
-    __slots__ = ("_connection", "_loop", "_reply", "headers", "status")
+    __slots__ = ("_connection", "_left", "_loop", "_reply", "headers", "status")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection, reply: Reply) -> None:
         self._loop = loop
         self._connection = connection
         self._reply = reply
+        self._left = False
         self.status = reply.status
         self.headers = reply.headers
         """Lower-case names; a repeated header is joined by `, `."""
@@ -62,8 +64,39 @@ class UpstreamStream:
             if not progress:
                 return None
 
+    def follow(self, follower: Callable[[], None] | None) -> None:
+        """Instead of `read`, and cheaper by a task switch: `follower` is called whenever `take` gives bytes, and when
+        the stream is `complete` or has an `error`; at once where that is so already. It must not raise.
+
+        No deadline holds from now on. None ends it: bytes wait, up to the same bound as between two reads.
+        """
+        if follower is not None:
+            self._connection.unwatch(self._reply)
+        self._reply.follow(follower)
+
+    def take(self) -> bytes:
+        """All body bytes here now, b"" when there are none."""
+        return self._reply.take()
+
+    @property
+    def error(self) -> UpstreamError | None:
+        """What broke the stream; bytes that came before it may still be there to `take`."""
+        return self._reply.error
+
+    def leave(self, seconds: float) -> None:
+        """Nobody reads on, but what is left must be little: `seconds` for it to come, that the connection can be used
+        again; it is cut if it takes longer or if it is much. A later `close` changes nothing."""
+        reply = self._reply
+        if self._connection.reply is reply and reply.leave():
+            self._left = True
+            self._connection.watch(self._loop.time() + seconds)
+        else:
+            self.close()
+
     def close(self) -> None:
         """Give the stream up: an unfinished connection is cut at once. Harmless after the end, and twice."""
+        if self._left:
+            return
         self._connection.give_up(self._reply)
         self._reply.abandon()
 

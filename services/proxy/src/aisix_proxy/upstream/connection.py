@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         reply, self.reply = self.reply, None
-        self._unwatch()
+        self._disarm()
         self._transport = None
         self._home.lost(self)
         if reply is not None:
@@ -125,6 +125,11 @@ class Connection(asyncio.Protocol):
             self._armed = due
             self._timer = self._loop.call_at(due, self._tick)
 
+    def unwatch(self, reply: Reply) -> None:
+        """The exchange of `reply` waits without a deadline from now on."""
+        if self.reply is reply:
+            self._due = None
+
     # -- for the reply ------------------------------------------------------------------------------------------------
 
     def finish(self, reusable: bool) -> None:
@@ -142,7 +147,7 @@ class Connection(asyncio.Protocol):
     def drop(self) -> None:
         """Cut it now, whatever is on the way; the reply hears no more of it."""
         self.reply = None
-        self._unwatch()
+        self._disarm()
         self.cut()
 
     def give_up(self, reply: Reply) -> None:
@@ -180,7 +185,7 @@ class Connection(asyncio.Protocol):
         else:
             self.reply.expire()
 
-    def _unwatch(self) -> None:
+    def _disarm(self) -> None:
         self._due = None
         if self._timer is not None:
             self._timer.cancel()

@@ -5,6 +5,7 @@ exchange into the next. Knows neither sockets nor the pool: what it needs of its
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -16,6 +17,8 @@ MAX_HEAD: Final = 64 * 1024
 MAX_HEADERS: Final = 256
 HIGH_WATER: Final = 64 * 1024
 """Unread bytes of a stream above which the socket is no longer read."""
+LEFTOVER: Final = 16 * 1024
+"""Bytes of a body that are still read when nobody wants them."""
 
 NO_BODY: Final = frozenset({204, 304})
 
@@ -42,10 +45,12 @@ class Reply:
         "_dry",
         "_extra",
         "_first",
+        "_follower",
         "_head_bytes",
         "_header_count",
         "_interim",
         "_keep_alive",
+        "_left",
         "_line",
         "_max_body",
         "_more",
@@ -68,6 +73,8 @@ class Reply:
         self._max_body = max_body
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._waiter: asyncio.Future[bool] | None = None
+        self._follower: Callable[[], None] | None = None
+        self._left = False
         self._first = b""
         self._more: bytearray | None = None
         self._head_bytes = 0
@@ -95,6 +102,25 @@ class Reply:
         """A future for the next progress: True when there is some, False when the connection's deadline passed."""
         self._waiter = waiter = loop.create_future()
         return waiter
+
+    def follow(self, follower: Callable[[], None] | None) -> None:
+        """Call `follower` when there is progress, from within the read that brought it; None: no longer.
+
+        It is called now where there is some already. It must not raise.
+        """
+        self._follower = follower
+        if follower is not None and (self._first or self.complete or self.error is not None):
+            follower()
+
+    def leave(self) -> bool:
+        """Nobody reads on, but a rest of a few bytes may still come. False when that would serve no other exchange."""
+        if not self._keep_alive or self._until_close or self.error is not None:
+            return False
+        self._follower = None
+        self._left = True
+        self.take()
+        self._max_body = self.received + LEFTOVER  # no longer a stream: nobody is woken, and the rest is bounded
+        return True
 
     @property
     def pending(self) -> bool:
@@ -132,11 +158,11 @@ class Reply:
         elif self.error is not None:
             self._break()
         elif self._within_bounds(len(data), self.received - received) and self._max_body is None:
-            if not self._paused and self._unread() > HIGH_WATER:
-                self._paused = True
-                self._line.pause()
             if self._first or self.head_done:
                 self._wake(True)
+            if self._first and not self._paused and self._unread() > HIGH_WATER:
+                self._paused = True
+                self._line.pause()
 
     def broken(self, problem: str | None) -> None:
         """The connection is gone; `problem` says how, None is an orderly end."""
@@ -159,11 +185,15 @@ class Reply:
 
     def expire(self) -> None:
         """The deadline of the current wait passed."""
-        self._wake(False)
+        if self._left:
+            self._break()
+        else:
+            self._wake(False)
 
     def abandon(self) -> None:
         """Nobody will read this any more: nothing is kept, and a read that comes nevertheless says so."""
         self._parser = None
+        self._follower = None
         self._first = b""
         self._more = None
         if not self.complete and self.error is None:
@@ -278,6 +308,11 @@ class Reply:
         self._wake(True)
 
     def _wake(self, progress: bool) -> None:
+        follower = self._follower
+        if follower is not None:
+            if progress:
+                follower()
+            return
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
