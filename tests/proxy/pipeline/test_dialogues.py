@@ -161,7 +161,7 @@ async def test_a_stream() -> None:
 
 
 async def test_streams_share_a_connection_though_the_last_chunk_comes_late() -> None:
-    said = [Expect(), Head(), Chunk(event("hi") + usage_event() + DONE), Stall(0.05), End()]
+    said: list[Line] = [Expect(), Head(), Chunk(event("hi") + usage_event() + DONE), Stall(0.05), End()]
     async with Playbook([*said, *said]).on_stage() as upstream:
         world = world_for(upstream)
         async with serving(world) as port:
@@ -180,6 +180,19 @@ async def test_a_stream_without_usage_is_counted_and_marked() -> None:
     assert answer.status == 200
     assert world.events[0].usage_estimated
     assert world.events[0].completion_tokens > 0
+
+
+async def test_a_caller_that_asked_for_usage_gets_our_count_where_the_provider_has_none() -> None:
+    body = chat(stream=True, stream_options={"include_usage": True})
+    answer, world, _ = await converse([Expect(), Head(), Chunk(event("hello there") + DONE), End()], body=body)
+    *_, last, end, _ = answer.body.split(b"\n\n")
+    shown = json.loads(last.removeprefix(b"data: "))
+    assert (shown["id"], shown["model"], shown["choices"], end + b"\n\n") == ("c-1", "demo-model", [], DONE)
+    usage = world.events[0]
+    assert usage.usage_estimated
+    assert shown["usage"]["completion_tokens"] == usage.completion_tokens > 0
+    assert shown["usage"]["prompt_tokens"] == usage.prompt_tokens > 0
+    assert len(world.events) == 1
 
 
 async def test_an_error_before_the_head_of_a_stream_has_its_status() -> None:

@@ -1,6 +1,8 @@
 """What is written down when an exchange is over."""
 
 import json
+import threading
+from collections.abc import Callable
 
 from aisix_common.settings.observability import Observability
 from aisix_proxy.canonical.errors import BadRequest, UpstreamStatus
@@ -24,6 +26,7 @@ from tests.support.builders import (
     settings_of,
     snapshot_of,
     standard,
+    until,
 )
 
 
@@ -87,6 +90,45 @@ async def test_one_event_for_each_attempt_and_the_usage_on_the_last() -> None:
     assert (last.prompt_tokens, last.status_code, last.attempt_index) == (1, 200, 1)
     assert first.request_id == last.request_id
     assert world.value("aisix_usage_events_emitted_total", model="demo-model") == 2
+
+
+class Silent:
+    """A relay of a provider that tells no usage, and whose text takes a while to count."""
+
+    usage: Usage | None = None
+    events = 1
+    finish_reasons = ("stop",)
+
+    def __init__(self, go: threading.Event | None) -> None:
+        self._go = go
+
+    def produced_tokens(self, count: Callable[[str], int]) -> int:
+        assert self._go is not None
+        assert self._go.wait(5)
+        return 7
+
+
+async def test_tokens_are_counted_beside_the_loop_and_then_all_is_written_down_once() -> None:
+    world = make(standard())
+    exchange = await ended(world)
+    go = threading.Event()
+    exchange.relay = Silent(go)  # type: ignore[assignment]
+    settle(exchange)
+    assert (world.lines, world.events, world.lifecycle.in_flight) == ([], [], 1)
+    go.set()
+    await until(lambda: world.lifecycle.in_flight == 0)
+    assert (len(world.lines), len(world.events)) == (1, 1)
+    assert (world.events[0].completion_tokens, world.events[0].usage_estimated) == (7, True)
+    assert world.value("aisix_proxy_requests_total") == 1
+
+
+async def test_a_count_that_fails_costs_the_count_alone() -> None:
+    world = make(standard())
+    exchange = await ended(world)
+    exchange.relay = Silent(None)  # type: ignore[assignment]
+    settle(exchange)
+    await until(lambda: world.lifecycle.in_flight == 0)
+    assert (len(world.lines), world.events[0].completion_tokens) == (1, 0)
 
 
 async def test_a_listing_is_no_inference() -> None:

@@ -30,6 +30,16 @@ class Relay(Protocol):
         """One a choice, as they were seen."""
         ...
 
+    @property
+    def owes_usage(self) -> bool:
+        """The answer has ended, the caller asked for its usage and the provider told none: the end marker is held
+        back for `end_with`."""
+        ...
+
+    def end_with(self, usage: Usage | None) -> bytes:
+        """The end of an answer that owes its usage, with our own count, which becomes `usage`; None: there is none."""
+        ...
+
     def feed(self, data: bytes) -> bytes: ...
 
     def finish(self) -> bytes:

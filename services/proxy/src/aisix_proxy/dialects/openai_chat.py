@@ -13,7 +13,7 @@ from ..canonical.request import ROLES, Message, Request
 from ..canonical.target import Target
 from ..canonical.usage import Usage
 from ..wire.members import Malformed, decode_as, join_members, read_members
-from ..wire.openai_chat import CHAT_BODY, ChatBody, write_usage
+from ..wire.openai_chat import CHAT_BODY, ChatBody, sound_chat, write_usage
 from ..wire.openai_reasoning import REASONING, show_reasoning
 from ..wire.sse import encode as encode_event
 from .openai_relay import OpenAIRelay
@@ -34,10 +34,9 @@ class OpenAIChat:
     def read(self, body: bytes) -> Request:
         try:
             fields = read_members(body)
-            chat = decode_as(CHAT_BODY, body)
+            chat = sound_chat(body) or _checked(decode_as(CHAT_BODY, body))
         except Malformed as malformed:
             raise _bad_body(malformed.path, malformed.rule) from None
-        _check(chat)
         return Request(
             operation=Operation.CHAT,
             dialect=self.name,
@@ -82,7 +81,7 @@ class OpenAIChat:
         return encode_event(body, event="error")
 
 
-def _check(chat: ChatBody) -> None:
+def _checked(chat: ChatBody) -> ChatBody:
     if not chat.messages:
         raise BadRequest(NO_MESSAGES, param="messages")
     for position, message in enumerate(chat.messages):
@@ -92,6 +91,7 @@ def _check(chat: ChatBody) -> None:
         value = getattr(chat, name)
         if value is not None and value < 0:
             raise _bad_body(name, "must not be negative")
+    return chat
 
 
 def _bad_body(path: str, rule: str) -> BadRequest:

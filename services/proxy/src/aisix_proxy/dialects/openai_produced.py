@@ -4,6 +4,7 @@ Nothing is parsed while the stream is short: passed-on frames are kept as they a
 RAW_LIMIT, or at the end. Knows the frames that the relay writes (`data: ...` and a blank line), nothing else.
 """
 
+import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -23,9 +24,10 @@ _TEXT: Final = msgspec.json.Decoder(str)
 class Produced:
     """The text of a stream so far."""
 
-    __slots__ = ("_characters", "_kept", "_raw", "_raw_texts", "_size", "_texts")
+    __slots__ = ("_characters", "_kept", "_lock", "_raw", "_raw_texts", "_size", "_texts")
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._raw: list[bytes] = []
         self._raw_texts: list[bytes] = []
         self._size = 0
@@ -48,8 +50,9 @@ class Produced:
             self._read()
 
     def tokens(self, count: Callable[[str], int]) -> int:
-        """Tokens so far by the tokenizer `count`."""
-        self._read()
+        """Tokens so far by the tokenizer `count`. Callers may be in several threads, once nothing is added any more."""
+        with self._lock:
+            self._read()
         tokens = count("".join(self._texts))
         return tokens if self._characters == self._kept else round(tokens * self._characters / self._kept)
 

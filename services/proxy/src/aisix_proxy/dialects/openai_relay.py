@@ -23,7 +23,7 @@ from ..canonical.request import Request
 from ..canonical.target import Target
 from ..canonical.usage import Usage
 from ..wire.members import Malformed, join_members, read_members
-from ..wire.openai_chat import DONE, Body, choice_index, finish_reason, read_answer, read_usage
+from ..wire.openai_chat import DONE, Body, choice_index, finish_reason, read_answer, read_usage, write_usage
 from ..wire.openai_reasoning import reasoning_path, show_reasoning
 from ..wire.sse import SseDecoder, complete
 from ..wire.telltales import Telltales
@@ -39,6 +39,7 @@ _LESSONS: Final = 8
 
 _TEXTS: Final = (b'"content":"', b'"reasoning_content":"', b'"content": "', b'"reasoning_content": "')
 """What stands right in front of a usual chunk's text."""
+_ENVELOPE: Final = ("id", "object", "created", "model", "system_fingerprint")
 _FRAMINGS: Final = tuple((mark, end) for mark in (b"data: ", b"data:") for end in (b"\n\n", b"\r\n\r\n"))
 """How providers frame an event of one line."""
 
@@ -53,6 +54,8 @@ class OpenAIRelay:
         self.events = 0
         self._finished: dict[int, str] = {}
         self._include_usage = request.include_usage
+        self._envelope: dict[str, msgspec.Raw] = {}
+        """What all chunks of this answer say of themselves, for a usage chunk of ours."""
         self._credential = target.credential
         self._alias = msgspec.json.encode(request.model)
         self._reasoning = reasoning_path(target.reasoning_field)
@@ -123,8 +126,18 @@ class OpenAIRelay:
             return out
         if not self._finished:
             raise UpstreamAborted
-        self.ended = True
-        return out + END
+        return out + self._end()
+
+    @property
+    def owes_usage(self) -> bool:
+        return self.ended and self._include_usage and self.usage is None and self.events > 0
+
+    def end_with(self, usage: Usage | None) -> bytes:
+        if usage is None:
+            return END
+        self.usage = usage
+        members = self._envelope | {"choices": msgspec.Raw(b"[]"), "usage": msgspec.Raw(write_usage(usage))}
+        return b"data: " + join_members(members) + b"\n\n" + END
 
     def produced_tokens(self, count: Callable[[str], int]) -> int:
         return self._produced.tokens(count)
@@ -228,8 +241,7 @@ class OpenAIRelay:
 
     def _event(self, data: bytes, frames: bytes) -> bytes:
         if data.strip() == DONE:
-            self.ended = True
-            return END
+            return self._end()
         try:
             chunk = read_answer(data, self._credential)
             members = read_members(data)
@@ -245,6 +257,8 @@ class OpenAIRelay:
         if not chunk.choices and isinstance(chunk.usage, dict) and not self._include_usage:
             return b""
         members["model"] = msgspec.Raw(self._alias)
+        if self._include_usage and not self._envelope:
+            self._envelope = {name: msgspec.Raw(bytes(members[name])) for name in _ENVELOPE if name in members}
         self.events += 1
         return b"data: " + join_members(members) + b"\n\n"
 
@@ -273,6 +287,10 @@ class OpenAIRelay:
             elif self._telltales.find(data) < 0:  # the model behind the text, or CR LF: only the cheapest way is open
                 self._learn_alike(mark + data + end, slice(len(head) - length, len(head)))
             return
+
+    def _end(self) -> bytes:
+        self.ended = True
+        return b"" if self.owes_usage else END
 
     def _fail(self, error: UpstreamError) -> None:
         self.failed = error

@@ -8,6 +8,7 @@ import asyncio
 from typing import Final
 
 from ..canonical.errors import GatewayError
+from .estimate import stream_usage
 from .exchange import Downstream, Exchange, Reply, Streaming
 from .pump import NEVER, Pace, Pump
 
@@ -66,6 +67,9 @@ async def _deliver_stream(exchange: Exchange, answer: Streaming) -> None:
         downstream.write(exchange.endpoint.dialect.stream_error(error))
     else:
         answer.upstream.leave(LEAVE_SECONDS)
+        if answer.relay.owes_usage:
+            usage = await asyncio.to_thread(stream_usage, exchange)
+            downstream.write(answer.relay.end_with(usage if usage.estimated else None))
     finally:
         pump.stop()
         answer.upstream.close()

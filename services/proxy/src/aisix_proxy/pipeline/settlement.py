@@ -1,4 +1,5 @@
-"""What is written down when an exchange is over: metrics, the access log line, usage events. Once, and synchronously.
+"""What is written down when an exchange is over: metrics, the access log line, usage events. Once, and at once,
+unless tokens have to be counted first.
 
 Called by `open_account` after everything else was settled; writes nothing to the caller and raises nothing on purpose.
 """
@@ -7,48 +8,36 @@ import time
 from typing import Any
 
 from aisix_common.clock import rfc3339
-from aisix_common.logs import get_logger
 
 from ..canonical.errors import GatewayError
 from ..canonical.usage import NO_USAGE, Usage
 from ..telemetry.access_log import MESSAGE, tame
 from ..telemetry.proxy_metrics import UNKNOWN, ExchangeCells, Subject
 from ..telemetry.usage_event import UsageEvent
-from .estimate import estimated_usage
+from .estimate import count_aside
 from .exchange import Attempt, Exchange
-
-_log = get_logger(__name__)
 
 
 def settle(exchange: Exchange) -> None:
-    """Writes `usage`."""
+    """Writes `usage`. What has to be counted first is counted in a thread, and written down after that."""
     ended = time.monotonic()
-    if exchange.relay is not None:
-        exchange.usage = _stream_usage(exchange)
-        exchange.finish_reasons = exchange.relay.finish_reasons
+    relay = exchange.relay
+    if relay is not None:
+        exchange.finish_reasons = relay.finish_reasons
+        if relay.usage is None:
+            count_aside(exchange, lambda usage: _write_down(exchange, ended, usage))
+            return
+        exchange.usage = relay.usage
+    _write_down(exchange, ended, exchange.usage)
+
+
+def _write_down(exchange: Exchange, ended: float, usage: Usage) -> None:
+    exchange.usage = usage
     _count(exchange, ended)
     if exchange.services.access_log.enabled:
         exchange.services.access_log.write(_line(exchange, ended))
     if exchange.services.usage_sinks and exchange.key is not None and exchange.endpoint.operation is not None:
         _emit(exchange, ended)
-
-
-def _stream_usage(exchange: Exchange) -> Usage:
-    """What the provider counted, else our own count of what was passed on; nothing when nothing was."""
-    relay, request = exchange.relay, exchange.request
-    assert relay is not None
-    if relay.usage is not None:
-        return relay.usage
-    model = exchange.attempts[-1].model if exchange.attempts else None
-    if request is None or model is None or model.target is None:
-        return NO_USAGE
-    try:
-        return estimated_usage(
-            exchange, model.target.model_name, relay.produced_tokens if relay.events else lambda count: 0
-        )
-    except Exception:  # noqa: BLE001 - a count that fails must not cost the log line and the metrics
-        _log.exception("tokens could not be counted", request_id=exchange.request_id)
-        return NO_USAGE
 
 
 def _count(exchange: Exchange, ended: float) -> None:
