@@ -163,7 +163,7 @@ async def test_what_cannot_be_parsed_is_not_quoted() -> None:
     answer = await asyncio.wait_for(reader.read(), 5)
     writer.close()
     await opened.close(0)
-    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.split(b"\r\n")[0].endswith(b" 400 Bad Request")
     assert b"canary-9191" not in answer
     assert b"Server: AISIX/" in answer
 
