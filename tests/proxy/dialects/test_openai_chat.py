@@ -13,7 +13,8 @@ from aisix_proxy.canonical.operation import Operation
 from aisix_proxy.canonical.request import ROLES
 from aisix_proxy.canonical.usage import Usage
 from aisix_proxy.dialects.openai_chat import INVALID_BODY, NO_MESSAGES, OpenAIChat
-from aisix_proxy.wire.members import read_members
+from aisix_proxy.wire.members import Malformed, decode_as, read_members
+from aisix_proxy.wire.openai_chat import CHAT_BODY, sound_chat
 
 DIALECT = OpenAIChat()
 SECRET = "do-not-echo"
@@ -164,3 +165,40 @@ def test_errors(error: GatewayError, members: dict[str, str], headers: dict[str,
 def test_an_error_in_a_stream_is_an_event_without_an_end_marker() -> None:
     frame = DIALECT.stream_error(UpstreamInBand('broke "badly"\n'))
     assert frame == b'event: error\ndata: {"error":{"message":"broke \\"badly\\"\\n","type":"upstream_error"}}\n\n'
+
+
+_MESSAGE: st.SearchStrategy[dict[str, object]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "role": st.sampled_from([*ROLES, "robot"]),
+        "content": st.sampled_from(["a", None, [], [{}], 1, {}]),
+        "tool_calls": st.sampled_from([None, [], [{}], "x"]),
+    },
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"model": st.sampled_from(["m", "m", 1])},
+        optional={
+            "messages": st.lists(_MESSAGE, max_size=2),
+            "n": st.sampled_from([None, 0, 2, -1, 1.5]),
+            "max_tokens": st.sampled_from([None, 9, -9, "9"]),
+            "stream": st.sampled_from([None, True, 1]),
+        },
+    )
+)
+def test_a_body_is_sound_when_no_rule_is_broken(sent: dict[str, object]) -> None:
+    data = json.dumps(sent).encode()
+    try:
+        chat = decode_as(CHAT_BODY, data)
+        broken = not chat.messages or any(message.role not in ROLES for message in chat.messages)
+        broken = broken or any((number or 0) < 0 for number in (chat.n, chat.max_tokens))
+    except Malformed:
+        broken = True
+    assert (sound_chat(data) is None) == broken
+    if broken:
+        with pytest.raises(BadRequest):
+            DIALECT.read(data)
+    else:
+        DIALECT.read(data)

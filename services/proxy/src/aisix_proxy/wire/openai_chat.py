@@ -6,7 +6,7 @@ towards providers: a member of an unexpected type is passed on and not understoo
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -26,7 +26,7 @@ COUNT_LIMIT: Final = 1 << 53
 # What clients send
 
 
-class MessageBody(msgspec.Struct):
+class MessageBody(msgspec.Struct, gc=False):
     role: str
     content: str | list[msgspec.Raw] | None = None
     name: str | None = None
@@ -50,6 +50,22 @@ class ChatBody(msgspec.Struct):
     top_p: float | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
+
+
+_NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _PlainMessage(MessageBody, gc=False):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+
+class _PlainChat(ChatBody):
+    """A request body without fault: its rules are checked as it is decoded, and a fault is told by nobody."""
+
+    messages: Annotated[list[_PlainMessage], msgspec.Meta(min_length=1)]  # type: ignore[assignment]
+    n: _NotNegative | None = None
+    max_tokens: _NotNegative | None = None
+    max_completion_tokens: _NotNegative | None = None
 
 
 # What providers answer
@@ -130,9 +146,18 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 CHAT_BODY: Final = msgspec.json.Decoder(ChatBody)
+_PLAIN_CHAT: Final = msgspec.json.Decoder(_PlainChat)
 BODY: Final = msgspec.json.Decoder(Body)
 BODIES: Final = msgspec.json.Decoder(list[Body])
 _PLAIN_BODY: Final = msgspec.json.Decoder(_PlainBody)
+
+
+def sound_chat(data: bytes) -> ChatBody | None:
+    """A request body that breaks no rule; None: it must be read by CHAT_BODY, step by step, to find which."""
+    try:
+        return _PLAIN_CHAT.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def read_answer(data: bytes, credential: Secret) -> Body:
