@@ -64,6 +64,21 @@ def test_settle() -> None:
     assert total(metrics, "aisix_proxy_failed_requests_total") == 0
 
 
+def test_sums_are_read_once_and_never_wait_in_great_number() -> None:
+    metrics, owner = made()
+    for n in range(1500):
+        cells = ExchangeCells(owner, Subject("/x", "openai", model=f"m{n}"), 200, stream=False, inference=True)
+        cells.settle(0.5, None, Usage(3, 4, 7))
+        cells.settle(0.5, None, NO_USAGE)
+        assert len(owner._unread) <= 1024
+    for _ in range(2):
+        assert total(metrics, "aisix_llm_requests_total") == 3000
+        assert total(metrics, "aisix_llm_request_duration_seconds") == 3000
+        assert total(metrics, "aisix_llm_input_tokens_total") == 4500
+        assert total(metrics, "aisix_llm_output_tokens_total") == 6000
+    assert not owner._unread
+
+
 def test_a_failure_counts_no_tokens() -> None:
     metrics, owner = made()
     ExchangeCells(owner, Subject("/x", "openai"), 502, stream=False, inference=True).settle(0.5, None, NO_USAGE)

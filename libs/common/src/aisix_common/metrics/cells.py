@@ -48,6 +48,11 @@ class SummaryCell:
         self.count += 1
         self.sum += value
 
+    def add(self, count: int, sum: float) -> None:
+        """Note `count` values that make up `sum`."""
+        self.count += count
+        self.sum += sum
+
 
 class HistogramCell:
     """How many values fell into each bucket, and their sum. `edges` are inclusive upper bounds, ascending."""

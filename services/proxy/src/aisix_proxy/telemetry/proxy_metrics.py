@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from aisix_common.metrics import Metrics
+from aisix_common.metrics.cells import CounterCell
 
 from ..canonical.usage import Usage
 
@@ -33,6 +34,8 @@ _REQUEST: Final = (*_SUBJECT, "stream", "is_fallback", "status", "outcome")
 _DURATION: Final = (*_SUBJECT, "stream", "status", "outcome")
 _LATENCY: Final = ("env_id", "endpoint", "model", "provider", "status_class", "streaming")
 _DEPLOYMENT: Final = ("provider", "model", "upstream_model", "provider_key_id")
+_UNREAD: Final = 1024
+"""So many combinations of labels may have sums that nobody has read yet."""
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -69,9 +72,23 @@ class Buckets(msgspec.Struct, frozen=True):
 
 
 class ExchangeCells:
-    """The cells of one combination of labels, ready to be added to."""
+    """The cells of one combination of labels; requests are summed up here until somebody reads the cells."""
 
-    __slots__ = ("_by_client", "_counts", "_durations", "_e2e", "_inference", "_tokens", "_tokens_consumed", "_ttft")
+    __slots__ = (
+        "_completion_tokens",
+        "_counts",
+        "_durations",
+        "_e2e",
+        "_inputs",
+        "_outputs",
+        "_owner",
+        "_prompt_tokens",
+        "_requests",
+        "_seconds",
+        "_total_tokens",
+        "_totals",
+        "_ttft",
+    )
 
     def __init__(self, owner: "ProxyMetrics", subject: Subject, status: int, *, stream: bool, inference: bool) -> None:
         values = tuple(getattr(subject, name) for name in _SUBJECT)
@@ -92,39 +109,64 @@ class ExchangeCells:
         if inference:
             counts.append(owner.llm_requests.cell(*request))
             durations.append(owner.llm_duration.cell(*duration))
+        self._owner = owner
         self._counts = tuple(counts)
         self._durations = tuple(durations)
         self._e2e = owner.e2e_latency.cell(*latency)
-        self._inference = inference
         self._ttft = (owner.llm_ttft.cell(*values), owner.request_ttft.cell(*latency)) if stream and inference else ()
+        self._inputs: tuple[CounterCell, ...] = ()
+        self._outputs: tuple[CounterCell, ...] = ()
+        self._totals: tuple[CounterCell, ...] = ()
         if inference and status < 500:
-            self._tokens = tuple(cell.cell(*values) for cell in (owner.tokens_in, owner.tokens_out, owner.tokens_total))
-            self._tokens_consumed = owner.tokens_consumed.cell(subject.provider, subject.model)
-            self._by_client = tuple(
-                owner.tokens_by_client.cell(subject.client_type, subject.model, kind) for kind in ("input", "output")
+            by_client = owner.tokens_by_client
+            self._inputs = (
+                owner.tokens_in.cell(*values),
+                by_client.cell(subject.client_type, subject.model, "input"),
             )
-        else:
-            self._tokens = ()
+            self._outputs = (
+                owner.tokens_out.cell(*values),
+                by_client.cell(subject.client_type, subject.model, "output"),
+            )
+            self._totals = (
+                owner.tokens_total.cell(*values),
+                owner.tokens_consumed.cell(subject.provider, subject.model),
+            )
+        self._clear()
 
     def settle(self, duration: float, ttft: float | None, usage: Usage) -> None:
         """Count one finished request. Times in seconds; `ttft` None: no byte of an answer was sent."""
-        for count in self._counts:
-            count.add(1)
-        for summary in self._durations:
-            summary.observe(duration)
+        if not self._requests:
+            self._owner.unread(self)
+        self._requests += 1
+        self._seconds += duration
         self._e2e.observe(duration)
         if ttft is not None:
             for cell in self._ttft:
                 cell.observe(ttft)
-        if self._tokens and usage.total_tokens:
-            tokens_in, tokens_out, total = self._tokens
-            tokens_in.add(usage.prompt_tokens)
-            tokens_out.add(usage.completion_tokens)
-            total.add(usage.total_tokens)
-            self._tokens_consumed.add(usage.total_tokens)
-            client_in, client_out = self._by_client
-            client_in.add(usage.prompt_tokens)
-            client_out.add(usage.completion_tokens)
+        if usage.total_tokens:
+            self._prompt_tokens += usage.prompt_tokens
+            self._completion_tokens += usage.completion_tokens
+            self._total_tokens += usage.total_tokens
+
+    def flush(self) -> None:
+        """Bring the cells up to date."""
+        for count in self._counts:
+            count.add(self._requests)
+        for summary in self._durations:
+            summary.add(self._requests, self._seconds)
+        for cells, tokens in (
+            (self._inputs, self._prompt_tokens),
+            (self._outputs, self._completion_tokens),
+            (self._totals, self._total_tokens),
+        ):
+            for cell in cells:
+                cell.add(tokens)
+        self._clear()
+
+    def _clear(self) -> None:
+        self._requests = 0
+        self._seconds = 0.0
+        self._prompt_tokens = self._completion_tokens = self._total_tokens = 0
 
 
 class DeploymentCells:
@@ -225,6 +267,20 @@ class ProxyMetrics:
 
         self.allowed = self.auth_decisions.cell("api_key", "allowed", "none")
         self._anonymous: dict[tuple[str, int], ExchangeCells] = {}
+        self._unread: list[ExchangeCells] = []
+        metrics.before_collect(self.flush)
+
+    def unread(self, cells: ExchangeCells) -> None:
+        """`cells` are about to have something that is to be flushed."""
+        if len(self._unread) >= _UNREAD:
+            self.flush()
+        self._unread.append(cells)
+
+    def flush(self) -> None:
+        """Bring all cells up to date."""
+        unread, self._unread = self._unread, []
+        for cells in unread:
+            cells.flush()
 
     def anonymous(self, endpoint: str, protocol: str, status: int, *, inference: bool) -> ExchangeCells:
         """The cells of requests whose caller is unknown. Endpoints and statuses are few: all are kept."""
