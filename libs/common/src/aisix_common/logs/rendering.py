@@ -49,7 +49,10 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Ma
 
 
 def json_line(fixed: Mapping[str, Any]) -> Line:
-    """Lines as JSON objects: `time` (RFC 3339, UTC, microseconds), `level`, then `fixed`, then the fields; `event` is `message`."""
+    """Lines as JSON objects: `time` (RFC 3339, UTC, microseconds), `level`, then `fixed`, then the fields.
+
+    Their `event` is called `message`.
+    """
     tail = "".join(f",{orjson.dumps({key: value}).decode()[1:-1]}" for key, value in fixed.items())
     clock = _Clock()
     options = orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
