@@ -125,6 +125,18 @@ def test_the_usual_chunk_is_not_parsed() -> None:
     assert stream.parsed == 2
 
 
+def test_a_burst_is_looked_into_where_it_is_odd_and_nowhere_else() -> None:
+    texts = [f"word {number} " * 5 for number in range(300)]
+    plain = [chunk(text) for text in texts]
+    burst = [*plain[:100], chunk("", '"stop"'), *plain[100:200], chunk('he said "so"'), chunk("a\nb"), *plain[200:]]
+    stream, slow = Watched(ask(), make_target()), relay()
+    out = stream.feed(b"".join(burst) + END)
+    assert out == b"".join(slow.feed(frame) for frame in [*burst, END])
+    assert stream.parsed == 3  # the first, the one with a reason, the end
+    assert (stream.events, stream.finish_reasons, stream.ended) == (slow.events, ("stop",), True)
+    assert stream.produced_tokens(len) == slow.produced_tokens(len)
+
+
 @pytest.mark.parametrize(
     "frame",
     [

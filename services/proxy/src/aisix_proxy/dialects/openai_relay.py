@@ -24,7 +24,7 @@ from ..canonical.target import Target
 from ..canonical.usage import Usage
 from ..wire.members import Malformed, join_members, read_members
 from ..wire.openai_chat import DONE, Body, choice_index, finish_reason, read_answer, read_usage, write_usage
-from ..wire.openai_reasoning import reasoning_path, show_reasoning
+from ..wire.openai_reasoning import REASONING, reasoning_path, show_reasoning
 from ..wire.sse import SseDecoder, complete
 from ..wire.telltales import Telltales
 from .openai_produced import Produced
@@ -39,6 +39,10 @@ _LESSONS: Final = 8
 
 _TEXTS: Final = (b'"content":"', b'"reasoning_content":"', b'"content": "', b'"reasoning_content": "')
 """What stands right in front of a usual chunk's text."""
+_RUN: Final = 16 << 10
+"""Bytes that are searched at once for frames that are all alike."""
+_TELLTALES: Final = ("finish_reason", "usage", "error")
+_USUAL: Final = Telltales(*_TELLTALES, REASONING[-1])
 _ENVELOPE: Final = ("id", "object", "created", "model", "system_fingerprint")
 _FRAMINGS: Final = tuple((mark, end) for mark in (b"data: ", b"data:") for end in (b"\n\n", b"\r\n\r\n"))
 """How providers frame an event of one line."""
@@ -59,7 +63,8 @@ class OpenAIRelay:
         self._credential = target.credential
         self._alias = msgspec.json.encode(request.model)
         self._reasoning = reasoning_path(target.reasoning_field)
-        self._telltales = Telltales("finish_reason", "usage", "error", self._reasoning[-1])
+        usual = self._reasoning is REASONING
+        self._telltales = _USUAL if usual else Telltales(*_TELLTALES, self._reasoning[-1])
         self._decoder = SseDecoder(max_event=EVENT_LIMIT)
         self._rest = bytearray()
         """The frame that is not complete yet."""
@@ -88,14 +93,36 @@ class OpenAIRelay:
         """Frames of which some may need a closer look: only those are parsed, those around them pass."""
         out: list[bytes] = []
         while frames and not self.ended and self.failed is None:
-            plain, odd, frames = self._sort_out(frames)
-            passed = self._pass(plain) if plain else b""
-            if plain and not passed:
-                odd = plain + odd
-            out += (passed, self._take_apart(odd) if odd else b"")
-        joined = b"".join(out)
-        self._remember(joined)
-        return joined
+            passed, frames = self._pass_run(frames)
+            if not passed and frames:
+                plain, odd, frames = self._sort_out(frames)
+                passed = self._pass(plain) if plain else b""
+                if plain and not passed:
+                    odd = plain + odd
+                if odd:
+                    passed += self._take_apart(odd)
+                self._remember(passed)
+            out.append(passed)
+        return b"".join(out)
+
+    def _pass_run(self, frames: bytes) -> tuple[bytes, bytes]:
+        """As `_pass_alike`, for those at the beginning: (what they become, the frames behind them)."""
+        head, tail = self._head, self._tail
+        if not head or not frames.startswith(head):
+            return b"", frames
+        *texts, last = frames[len(head) : _RUN].split(self._seam)
+        end = last.find(tail)
+        if end >= 0:
+            texts.append(last[:end])
+        text = b"".join(texts)
+        if b'"' in text or b"\n" in text:
+            odd = next(place for place, text in enumerate(texts) if b'"' in text or b"\n" in text)
+            del texts[odd:]
+            text = b"".join(texts)
+        if not texts:
+            return b"", frames
+        size = len(text) + len(texts) * len(self._seam)
+        return self._alike(texts, text, frames[:size]), frames[size:]
 
     def _sort_out(self, frames: bytes) -> tuple[bytes, bytes, bytes]:
         """(frames to pass, the frame or frames to look into, what comes after them)."""
@@ -105,6 +132,11 @@ class OpenAIRelay:
         if not frames.startswith(prefix or b"\0"):
             end = frames.index(b"\n\n") + 2
             return b"", frames[:end], frames[end:]
+        if not self._head and self._lessons < _LESSONS:  # a look at the next alone may teach what they are all like
+            end = frames.index(b"\n\n") + 2
+            frame = frames[:end]
+            if any(mark in frame for mark in _TEXTS) and self._telltales.find(frame) < 0:
+                return frame, b"", frames[end:]
         at = self._telltales.find(frames)
         stranger = frames.find(b"data: [DONE]", len(prefix))
         if stranger >= 0 and (at < 0 or stranger < at):
@@ -174,6 +206,9 @@ class OpenAIRelay:
         text = b"".join(texts)
         if b'"' in text or b"\n" in text:
             return b""
+        return self._alike(texts, text, data)
+
+    def _alike(self, texts: list[bytes], text: bytes, data: bytes) -> bytes:
         self.events += len(texts)
         if self.usage is None:
             self._produced.add_text(text)
