@@ -55,18 +55,22 @@ def json_line(fixed: Mapping[str, Any]) -> Line:
     """
     tail = "".join(f",{orjson.dumps({key: value}).decode()[1:-1]}" for key, value in fixed.items())
     clock = _Clock()
-    options = orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
+    levels: dict[str, bytes] = {}
 
     def line(time: float, level: str, fields: Mapping[str, Any]) -> bytes:
         try:
-            body = orjson.dumps(fields, default=shown, option=options)
+            body = orjson.dumps(fields, default=shown, option=orjson.OPT_APPEND_NEWLINE)
         except (TypeError, ValueError, RecursionError):
-            # A lone surrogate, an integer above 64 bits: rare, so the slow way may take care of them.
+            # A lone surrogate, an integer above 64 bits, a key that is no text: rare, so the slow way may take care.
             body = json.dumps(shown(fields)).encode() + b"\n"
-        head = f'{{"time":"{clock.timestamp(time)}","level":"{level}"{tail}'.encode()
+        head = levels.get(level)
+        if head is None:
+            head = levels[level] = f'Z","level":"{level}"{tail}'.encode()
+        second, micros = clock.split(time)
         if body.startswith(_EVENT):  # log pipelines look for `message`; in here it is structlog's `event`
-            return head + b',"message":' + body[len(_EVENT) :]
-        return head + b"," + body[1:] if len(body) > len(b"{}\n") else head + b"}\n"
+            return b'{"time":"%b.%06d%b,"message":%b' % (second, micros, head, body[len(_EVENT) :])
+        rest = b"," + body[1:] if len(body) > len(b"{}\n") else b"}\n"
+        return b'{"time":"%b.%06d%b%b' % (second, micros, head, rest)
 
     return line
 
@@ -91,17 +95,23 @@ def text_line(fixed: Mapping[str, Any]) -> Line:
 class _Clock:
     """Times as RFC 3339 in UTC with microseconds; the whole second is formatted once for all its lines."""
 
+    __slots__ = ("_second", "_text")
+
     def __init__(self) -> None:
         self._second = -1
-        self._text = ""
+        self._text = b""
 
-    def timestamp(self, time: float) -> str:
-        """`time` in seconds since the epoch."""
+    def split(self, time: float) -> tuple[bytes, int]:
+        """The whole second of `time` (since the epoch) up to its seconds, and the microseconds after it."""
         second = int(time)
         if second != self._second:
-            self._text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            self._text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
             self._second = second
-        return f"{self._text}.{int((time - second) * 1_000_000):06d}Z"
+        return self._text, int((time - second) * 1_000_000)
+
+    def timestamp(self, time: float) -> str:
+        second, micros = self.split(time)
+        return f"{second.decode()}.{micros:06d}Z"
 
 
 def _one_line(text: str) -> str:
