@@ -10,7 +10,7 @@ from aiohttp.web_protocol import RequestHandler
 from aisix_common.service import Lifecycle
 from aisix_proxy.canonical.errors import GatewayError
 from aisix_proxy.endpoints._http import Front, HttpRequest, SlowBody
-from aisix_proxy.endpoints._server import EdgeServer
+from aisix_proxy.endpoints._server import LINGER_SECONDS, EdgeServer
 
 from tests.support.raw_http import Connection, connect, request
 
@@ -173,7 +173,69 @@ async def test_the_peer_is_known() -> None:
         assert (await connection.response()).body == b"127.0.0.1"
 
 
+async def test_an_unread_body_does_not_disturb_the_next_request() -> None:
+    async def handler(req: HttpRequest) -> None:
+        req.send(200, b"", req.target.encode())
+
+    async with handled_by(handler) as connection:
+        first = request("POST", "/first", body=b"x" * 1_000_000)
+        connection.send(first[:-500_000])
+        assert (await connection.response()).body == b"/first"
+        connection.send(first[-500_000:] + request("GET", "/second"))
+        assert (await connection.response()).body == b"/second"
+
+
+@pytest.mark.looptime
+async def test_an_unread_body_is_not_waited_for_without_end() -> None:
+    async def handler(req: HttpRequest) -> None:
+        req.send(200, b"", b"ok")
+
+    async with handled_by(handler) as connection:
+        connection.send(request(body=b"x" * 100)[:-50])
+        assert (await connection.response()).body == b"ok"
+        await asyncio.sleep(LINGER_SECONDS)
+        assert await connection.closed()
+
+
+async def test_requests_behind_a_declined_upgrade_and_behind_each_other_are_answered() -> None:
+    async def handler(req: HttpRequest) -> None:
+        await asyncio.sleep(0)
+        req.send(200, b"", req.target.encode())
+
+    async with handled_by(handler) as connection:
+        connection.send(request("GET", "/0", headers={"Connection": "Upgrade", "Upgrade": "websocket"}))
+        connection.send(b"".join(request("GET", f"/{n}") for n in range(1, 100)))
+        for n in range(100):
+            assert (await connection.response()).body == b"/%d" % n
+
+
+async def test_a_server_that_ends_finishes_its_answers_first() -> None:
+    loop = asyncio.get_running_loop()
+    started, go_on = loop.create_future(), loop.create_future()
+
+    async def handle(req: HttpRequest) -> HttpRequest:
+        started.set_result(None)
+        await go_on
+        req.send(200, b"", b"whole")
+        return req
+
+    server = EdgeServer(handle, Front(Lifecycle()), lambda req, error: None)
+    listening = await loop.create_server(server, "127.0.0.1", 0)
+    async with connect(listening.sockets[0].getsockname()[1]) as connection:
+        connection.send(request("GET", "/"))
+        await started
+        loop.call_later(0.01, go_on.set_result, None)
+        await server.shutdown(5.0)
+        assert (await connection.response()).body == b"whole"
+        assert await connection.closed()
+    listening.close()
+
+
 def test_what_we_use_of_aiohttp_is_still_there() -> None:
+    for name in ("finish_response", "log_exception", "resume_reading", "_process_keepalive", "start"):
+        assert hasattr(RequestHandler, name)
+    used = {"_handler_waiter", "_keepalive_handle", "_next_keepalive_close_time", "_request_in_progress", "_waiter"}
+    assert used <= set(RequestHandler.__slots__)
     for name in ("handle_error", "data_received", "_drain_helper", "writing_paused", "peername"):
         assert hasattr(RequestHandler, name)
     assert {"_messages", "_current_request"} <= set(RequestHandler.__slots__)
