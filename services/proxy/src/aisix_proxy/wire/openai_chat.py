@@ -34,11 +34,11 @@ class MessageBody(msgspec.Struct, gc=False):
     tool_calls: list[msgspec.Raw] | None = None
 
 
-class StreamOptions(msgspec.Struct):
+class StreamOptions(msgspec.Struct, gc=False):
     include_usage: bool | None = None
 
 
-class ChatBody(msgspec.Struct):
+class ChatBody(msgspec.Struct, gc=False):
     """A request body, as far as its types are checked (data-plane 1.3)."""
 
     model: str
@@ -59,7 +59,7 @@ class _PlainMessage(MessageBody, gc=False):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 
-class _PlainChat(ChatBody):
+class _PlainChat(ChatBody, gc=False):
     """A request body without fault: its rules are checked as it is decoded, and a fault is told by nobody."""
 
     messages: Annotated[list[_PlainMessage], msgspec.Meta(min_length=1)]  # type: ignore[assignment]
@@ -99,11 +99,11 @@ class Body(msgspec.Struct):
     error: Any = None
 
 
-class _Unread(msgspec.Struct):
+class _Unread(msgspec.Struct, gc=False):
     """An object that nobody looks into."""
 
 
-class _PlainChoice(msgspec.Struct):
+class _PlainChoice(msgspec.Struct, gc=False):
     delta: _Unread | None = None
     message: _Unread | None = None
 
@@ -111,15 +111,15 @@ class _PlainChoice(msgspec.Struct):
 _Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_LIMIT)]
 
 
-class _PromptDetails(msgspec.Struct):
+class _PromptDetails(msgspec.Struct, gc=False):
     cached_tokens: _Count = 0
 
 
-class _CompletionDetails(msgspec.Struct):
+class _CompletionDetails(msgspec.Struct, gc=False):
     reasoning_tokens: _Count = 0
 
 
-class _PlainUsage(msgspec.Struct):
+class _PlainUsage(msgspec.Struct, gc=False):
     prompt_tokens: _Count = 0
     completion_tokens: _Count = 0
     total_tokens: _Count = 0
@@ -128,7 +128,7 @@ class _PlainUsage(msgspec.Struct):
     prompt_cache_hit_tokens: _Count = 0
 
 
-class _PlainBody(msgspec.Struct):
+class _PlainBody(msgspec.Struct, gc=False):
     """A buffered answer of the usual kind: whatever is odd about one makes it no such."""
 
     choices: list[_PlainChoice]
