@@ -65,7 +65,13 @@ class _Protocol(RequestHandler):
         manager = self._manager
         assert manager is not None
         while not self._force_close:
-            message, payload = self._messages.popleft() if self._messages else await self._next_message()
+            if not self._messages:
+                self._waiter = self._loop.create_future()
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
+            message, payload = self._messages.popleft()
             if self._parser is not None:
                 self._parser.message_consumed()
             if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
@@ -82,14 +88,6 @@ class _Protocol(RequestHandler):
             self._task_handler = None
             if self.transport is not None:
                 self.transport.close()
-
-    async def _next_message(self) -> tuple[RawRequestMessage | _ErrInfo, StreamReader]:
-        try:
-            self._waiter = self._loop.create_future()
-            await self._waiter
-        finally:
-            self._waiter = None
-        return self._messages.popleft()
 
     async def _serve(self, message: RawRequestMessage | _ErrInfo, payload: StreamReader) -> bool:
         """Whether the connection is still of use. Raises CancelledError, with the connection closed."""
