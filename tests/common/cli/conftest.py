@@ -41,8 +41,8 @@ class Gateway:
         self.environ = programs.environ
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self, arguments: Sequence[str] | None = None) -> subprocess.Popen[str]:
-        """Start it with `--config` unless `arguments` are given."""
+    def start(self, arguments: Sequence[str] | None = None, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
+        """Start it with `--config` unless `arguments` are given; `output` is where it writes."""
         self.process = subprocess.Popen(
             [
                 sys.executable,
@@ -50,7 +50,7 @@ class Gateway:
                 *(("--config", str(self.config)) if arguments is None else arguments),
             ],
             env=self.environ,
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
         )

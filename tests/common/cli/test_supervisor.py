@@ -9,6 +9,7 @@ import pytest
 
 from tests.common.cli.conftest import Gateway
 from tests.support.child_modules import alive, eventually
+from tests.support.full_pipe import full_pipe
 
 
 def _both_wait(gateway: Gateway, proxy_code: int = 0, admin_code: int = 0) -> tuple[int, int]:
@@ -32,6 +33,17 @@ def test_a_signal_stops_all_at_once(gateway: Gateway, number: signal.Signals) ->
     ]
     assert f"{number.name}: stopping" in shown
     assert "Error" not in shown
+
+
+def test_an_output_nobody_reads_neither_keeps_it_from_starting_nor_from_stopping(gateway: Gateway) -> None:
+    gateway.programs.waiting("fake_proxy")
+    gateway.programs.waiting("fake_admin", 5)
+    with full_pipe() as (_, write_end):
+        process = gateway.start(output=write_end)
+        gateway.programs.pid("fake_proxy"), gateway.programs.pid("fake_admin")
+        gateway.send(signal.SIGHUP)
+        gateway.send(signal.SIGTERM)
+        assert process.wait(20) == 5, "also when it has last words"
 
 
 def test_later_signals_are_ignored_while_children_drain(gateway: Gateway) -> None:

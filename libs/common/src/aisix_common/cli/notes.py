@@ -1,6 +1,7 @@
 """The few lines the supervisor has to say, in the form the services' logs have, each in one write.
 
-The logs of the services come from the services; this is no logger. Knows nothing of processes.
+What nobody reads is dropped: saying something never keeps the supervisor from doing something. The logs of the services
+come from the services; this is no logger. Knows nothing of processes.
 """
 
 import json
@@ -11,6 +12,7 @@ from typing import Final, Literal
 
 from aisix_common.clock import SYSTEM_CLOCK, Clock
 from aisix_common.settings import Observability
+from aisix_common.streams import write_line
 
 Level = Literal["info", "warn", "error"]
 
@@ -34,20 +36,13 @@ class Notes:
         moment = self.clock.now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         if self.json:
             record = {"time": moment, "level": level, "service": "aisix", "message": message}
-            _write(self.log_fd, json.dumps(record, ensure_ascii=False, separators=(",", ":")))
+            write_line(self.log_fd, json.dumps(record, ensure_ascii=False, separators=(",", ":")))
         else:
-            _write(self.log_fd, f"{moment} {level:<7} aisix: {message}")
+            write_line(self.log_fd, f"{moment} {level:<7} aisix: {message}")
 
     def fail(self, message: str) -> None:
         """Why the command ends; shown whatever the level, in the form people expect from a command."""
-        _write(self.error_fd, message if message.startswith("Error: ") else f"Error: {message}")
-
-
-def _write(fd: int, line: str) -> None:
-    try:
-        os.write(fd, f"{line}\n".encode(errors="backslashreplace"))
-    except OSError:
-        pass  # The terminal or the reader is gone; that is no reason to stop serving.
+        write_line(self.error_fd, message if message.startswith("Error: ") else f"Error: {message}")
 
 
 def notes_for(observability: Observability, log_fd: int = 1) -> Notes:

@@ -122,8 +122,8 @@ class _Watch:
         if number == signal.SIGHUP:
             self._notes.say("warn", "SIGHUP is ignored: resources come from etcd and settings are read at start only")
         elif not self._stopping:
-            self._notes.say("info", f"{number.name}: stopping")
             self._stop_all()
+            self._notes.say("info", f"{number.name}: stopping")
 
     def _ended(self, ended: _Ended) -> None:
         self._running.remove(ended.child)
@@ -138,8 +138,8 @@ class _Watch:
             for child in self._running:
                 child.cut()
         else:
-            self._notes.say("error", f"{ended.child.name} ended with exit code {ended.code}: stopping the rest")
             self._stop_all()
+            self._notes.say("error", f"{ended.child.name} ended with exit code {ended.code}: stopping the rest")
 
     def _stop_all(self) -> None:
         self._stopping = True

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from ..errors import AisixError
 from ..logs import LogWriter, configure, get_logger
 from ..processes import hold_lifeline
 from ..settings import Settings
+from ..streams import write_line
 from ..tasks import TaskOwner
 from .lifecycle import Lifecycle
 from .listener import Listener, OpenListener, open_listener
@@ -85,7 +85,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 def _say(writer: LogWriter, line: str) -> None:
     """One line on stderr, one write, after everything logged so far."""
     writer.flush()
-    os.write(sys.stderr.fileno(), " ".join(line.split()).encode() + b"\n")
+    write_line(2, " ".join(line.split()))
 
 
 async def _run(settings: Settings, build: Build, frame: Frame, writer: LogWriter) -> int:
