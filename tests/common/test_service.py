@@ -5,6 +5,8 @@ import http.client
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -38,6 +40,7 @@ from aisix_common.service.run import drain
 from aisix_common.settings import Address, ListenerTls
 
 from tests.support.authority import authority
+from tests.support.child_modules import Programs
 from tests.support.kit_service import SLOW_START, Running
 
 ANY = Address("127.0.0.1", 0)
@@ -384,6 +387,38 @@ def test_unreadable_tls_files_are_fatal(tmp_path: Path) -> None:
     assert kit.stderr.decode() == (
         f"Error: proxy.tls.cert_file: cannot read {tmp_path}/no.crt: No such file or directory\n"
     )
+
+
+ONCE = """
+from aisix_common.service import run_service
+from aisix_common.service.command import service_command
+
+async def build(stack, lifecycle, tasks):
+    note(str(os.path.samestat(os.fstat(int(os.environ["CLOSED"])), os.stat(os.devnull))))
+    lifecycle.stop()
+    return []
+
+sys.exit(service_command("once", "", lambda path, loaded: lambda: run_service("once", loaded.settings, build)))
+"""
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2])
+def test_a_stream_that_was_closed_before_the_start_is_nobodys_socket(closed: int, tmp_path: Path) -> None:
+    programs = Programs(tmp_path)
+    programs.write("once", ONCE)
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        'proxy: {addr: "127.0.0.1:0"}\nadmin: {enabled: false}\netcd: {endpoints: [a]}\nshutdown: {min_drain_secs: 0}\n'
+    )
+    command = (sys.executable, "-m", "once", "--config", str(config))
+    run = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {closed}>&-', "sh", *command],
+        env={**programs.environ, "CLOSED": str(closed)},
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert (run.returncode, programs.events()) == (0, ["True"]), run.stderr
 
 
 def test_a_signal_during_the_start_ends_it(tmp_path: Path) -> None:

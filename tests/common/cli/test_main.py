@@ -130,3 +130,13 @@ def test_warnings_are_shown_once_and_loudly(gateway: Gateway) -> None:
     code, shown = gateway.end()
     assert code == 9
     assert shown.count("SECURITY: admin.admin_keys") == 1
+
+
+def test_a_closed_output_is_no_reason_to_fail(gateway: Gateway) -> None:
+    gateway.environ |= {"AISIX_ADMIN__ENABLED": "false"}
+    stat = "note(str([os.path.samestat(os.fstat(fd), os.stat(os.devnull)) for fd in range(3)])); sys.exit(9)"
+    gateway.programs.write("fake_proxy", stat)
+    command = (sys.executable, str(gateway.programs.folder / "launcher.py"), "--config", str(gateway.config))
+    shell = ["/bin/sh", "-c", 'exec "$@" >&- 2>&-', "sh", *command]
+    assert subprocess.run(shell, env=gateway.environ, timeout=30, check=False).returncode == 9
+    assert gateway.programs.events() == ["[True, True, True]"]

@@ -16,6 +16,7 @@ from aisix_common.settings import load, refuse_unbuilt
 from aisix_common.settings.loader import SUPERVISED, report
 from aisix_common.settings.notices import SECURITY
 from aisix_common.settings.sources import locate
+from aisix_common.streams import open_closed_streams
 from aisix_common.version import VERSION
 
 from .notes import Notes, notes_for
@@ -25,6 +26,7 @@ from .supervisor import Start, supervise
 
 def main(arguments: Sequence[str] | None = None, services: Sequence[Service] = SERVICES) -> int:
     """Run the command and give its exit code. `arguments` without the program's name; default: those of the process."""
+    open_closed_streams()
     hold_lifeline(os.environ)
     environ = {name: text for name, text in os.environ.items() if name != SUPERVISED}
     try:

@@ -10,6 +10,7 @@ from ..errors import ConfigurationError
 from ..processes import hold_lifeline
 from ..settings import Loaded, load, refuse_unbuilt
 from ..settings.loader import report
+from ..streams import open_closed_streams
 from ..version import VERSION
 
 Run: TypeAlias = Callable[[], int]
@@ -27,6 +28,7 @@ def service_command(
     Returns the process exit code: what the service returned, or 1 with the reason on stderr when `prepare` or the
     configuration raised ConfigurationError.
     """
+    open_closed_streams()
     hold_lifeline(os.environ)
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("--config", metavar="FILE", required=True, help="the gateway's config.yaml")
@@ -38,7 +40,8 @@ def service_command(
         run = prepare(options.config, loaded)
     except ConfigurationError as error:
         text = report(error)
-        sys.stderr.write(text if text.startswith("Error: ") else f"Error: {text}")
-        sys.stderr.write("\n")
+        if sys.stderr is not None:  # as it is where descriptor 2 was closed
+            sys.stderr.write(text if text.startswith("Error: ") else f"Error: {text}")
+            sys.stderr.write("\n")
         return 1
     return run()
