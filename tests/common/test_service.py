@@ -394,31 +394,43 @@ from aisix_common.service import run_service
 from aisix_common.service.command import service_command
 
 async def build(stack, lifecycle, tasks):
-    note(str(os.path.samestat(os.fstat(int(os.environ["CLOSED"])), os.stat(os.devnull))))
+    note(str([os.path.samestat(os.fstat(fd), os.stat(os.devnull)) for fd in range(3)]))
     lifecycle.stop()
     return []
 
-sys.exit(service_command("once", "", lambda path, loaded: lambda: run_service("once", loaded.settings, build)))
+def prepare(path, loaded):
+    return lambda: run_service("once", loaded.settings, build, warnings=loaded.warnings)
+
+sys.exit(service_command("once", "", prepare))
 """
+
+
+def once(programs: Programs, config: str, redirect: str = "") -> "subprocess.CompletedProcess[bytes]":
+    """A service that stops as soon as it has started, run by a shell that redirects its streams."""
+    programs.write("once", ONCE)
+    file = programs.folder / "config.yaml"
+    file.write_text(
+        f'proxy: {{addr: "127.0.0.1:0"}}\netcd: {{endpoints: [a]}}\nshutdown: {{min_drain_secs: 0}}\n{config}\n'
+    )
+    command = (sys.executable, "-m", "once", "--config", str(file))
+    shell = ["/bin/sh", "-c", f'exec "$@" {redirect}', "sh", *command]
+    return subprocess.run(
+        shell, env=programs.environ, stdin=subprocess.PIPE, capture_output=True, timeout=30, check=False
+    )
 
 
 @pytest.mark.parametrize("closed", [0, 1, 2])
 def test_a_stream_that_was_closed_before_the_start_is_nobodys_socket(closed: int, tmp_path: Path) -> None:
     programs = Programs(tmp_path)
-    programs.write("once", ONCE)
-    config = tmp_path / "config.yaml"
-    config.write_text(
-        'proxy: {addr: "127.0.0.1:0"}\nadmin: {enabled: false}\netcd: {endpoints: [a]}\nshutdown: {min_drain_secs: 0}\n'
-    )
-    command = (sys.executable, "-m", "once", "--config", str(config))
-    run = subprocess.run(
-        ["/bin/sh", "-c", f'exec "$@" {closed}>&-', "sh", *command],
-        env={**programs.environ, "CLOSED": str(closed)},
-        capture_output=True,
-        timeout=30,
-        check=False,
-    )
-    assert (run.returncode, programs.events()) == (0, ["True"]), run.stderr
+    run = once(programs, "admin: {enabled: false}", f"{closed}>&-")
+    assert (run.returncode, programs.events()) == (0, [str([fd == closed for fd in range(3)])]), run.stderr
+
+
+@pytest.mark.parametrize(("log_level", "seen"), [("error", 1), ("info", 1), ("off", 0)])
+def test_a_warning_of_security_is_seen_at_the_level_of_errors(log_level: str, seen: int, tmp_path: Path) -> None:
+    run = once(Programs(tmp_path), f"admin: {{admin_keys: [admin]}}\nobservability: {{log_level: {log_level}}}")
+    assert run.returncode == 0
+    assert run.stdout.count(b'"level":"error","service":"once"') == run.stdout.count(b"SECURITY:") == seen
 
 
 def test_a_signal_during_the_start_ends_it(tmp_path: Path) -> None:

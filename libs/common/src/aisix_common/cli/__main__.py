@@ -14,7 +14,7 @@ from aisix_common.errors import ConfigurationError
 from aisix_common.processes import Command, hold_lifeline
 from aisix_common.settings import load, refuse_unbuilt
 from aisix_common.settings.loader import SUPERVISED, report
-from aisix_common.settings.notices import SECURITY
+from aisix_common.settings.notices import severity
 from aisix_common.settings.sources import locate
 from aisix_common.streams import open_closed_streams
 from aisix_common.version import VERSION
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None, services: Sequence[Service] = S
         return 1
     notes = notes_for(loaded.settings.observability)
     for warning in loaded.warnings:
-        notes.say("error" if warning.startswith(SECURITY) else "warn", warning)
+        notes.say(severity(warning), warning)
     wanted = [service for service in services if service.wanted(loaded.settings)]
     notes.say("info", f"version {VERSION} starts {', '.join(service.name for service in wanted)} with {path}")
     return supervise([_start(service, path, environ) for service in wanted], notes)

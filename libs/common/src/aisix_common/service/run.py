@@ -14,6 +14,7 @@ from ..errors import AisixError
 from ..logs import LogWriter, configure, get_logger
 from ..processes import hold_lifeline
 from ..settings import Settings
+from ..settings.notices import severity
 from ..streams import write_line
 from ..tasks import TaskOwner
 from .lifecycle import Lifecycle
@@ -60,7 +61,7 @@ def run_service(
     writer = configure(settings.observability, service=name, worker=frame.worker)
     try:
         for warning in warnings:
-            _log.warning(warning)
+            (_log.error if severity(warning) == "error" else _log.warning)(warning)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_run(settings, build, frame, writer))
     except AisixError as error:

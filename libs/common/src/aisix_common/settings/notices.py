@@ -1,7 +1,7 @@
 """What an operator should hear at start about settings that load but do not do what they seem to. Pure."""
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -12,6 +12,11 @@ from .walker import join, shape
 
 SECURITY: Final = "SECURITY"
 """How a warning begins that must be seen at every log level but `off`."""
+
+
+def severity(warning: str) -> Literal["warn", "error"]:
+    """The level one of `warnings_for` is logged at, by whoever logs it."""
+    return "error" if warning.startswith(SECURITY) else "warn"
 
 
 def warnings_for(settings: Settings) -> tuple[str, ...]:
