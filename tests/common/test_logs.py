@@ -92,7 +92,7 @@ def lines(pipe: Pipe) -> Iterator[Any]:
 
 
 def test_a_line_says_when_who_and_what(lines: Any) -> None:
-    logged = lines()
+    logged = lines(service_name="eu-1")
     get_logger("test").info("it happened", count=3)
     (line,) = logged()
     assert line.pop("time").endswith("Z")
@@ -100,6 +100,7 @@ def test_a_line_says_when_who_and_what(lines: Any) -> None:
         "level": "info",
         "service": "proxy",
         "worker": 2,
+        "gateway": "eu-1",
         "logger": "test",
         "message": "it happened",
         "count": 3,

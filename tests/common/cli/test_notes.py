@@ -40,12 +40,13 @@ def test_text(pipe: tuple[int, Callable[[], list[str]]]) -> None:
 
 def test_json_is_one_line_whatever_is_in_it(pipe: tuple[int, Callable[[], list[str]]]) -> None:
     fd, written = pipe
-    Notes(json=True, log_fd=fd, clock=_Noon()).say("error", "two\nlines é")
+    Notes(json=True, gateway="eu-1", log_fd=fd, clock=_Noon()).say("error", "two\nlines é")
     (line,) = written()
     assert json.loads(line) == {
         "time": "2024-05-06T12:00:00.000007Z",
         "level": "error",
         "service": "aisix",
+        "gateway": "eu-1",
         "message": "two\nlines é",
     }
 
@@ -81,9 +82,9 @@ def test_form_and_level_follow_the_settings(
     log_format: str, log_level: str, is_json: bool, threshold: str, pipe: tuple[int, Callable[[], list[str]]]
 ) -> None:
     fd, _ = pipe
-    observability = Observability(log_format=log_format, log_level=log_level)  # type: ignore[arg-type]
+    observability = Observability(log_format=log_format, log_level=log_level, service_name="eu-1")  # type: ignore[arg-type]
     notes = notes_for(observability, fd)
-    assert (notes.json, notes.threshold) == (is_json, threshold)
+    assert (notes.json, notes.gateway, notes.threshold) == (is_json, "eu-1", threshold)
 
 
 def test_a_terminal_gets_text() -> None:

@@ -22,9 +22,16 @@ HEARD: list[tuple[str, str]] = [
         "observability: {tracing: {otlp: {sample_ratio: 0.5}}}\n",
         "observability.tracing.otlp.sample_ratio has no effect",
     ),
-    (
-        "observability: {metrics: {client_type_rules: [{pattern: a, client: a}]}}\n",
-        "observability.metrics.client_type_rules has no effect",
+    *(
+        (
+            f"observability: {{metrics: {{buckets: {{{name}: [1]}}}}}}\n",
+            f"observability.metrics.buckets.{name} has no effect in this version",
+        )
+        for name in ("guardrail_latency", "a2a_ttfb")
+    ),
+    *(
+        (f"observability: {{log_level: '{text}'}}\n", "observability.log_level (or RUST_LOG) sets levels of single")
+        for text in ("info,store=trace", "store=trace", "a=info,warn")
     ),
     ("upstream: {tls: {verify: false}}\n", "upstream.tls.verify is false"),
 ]
@@ -42,6 +49,8 @@ def test_heard(text: str, start: str) -> None:
     "text",
     [
         "",
+        "observability: {service_name: eu-1, log_level: error}\n",
+        "observability: {metrics: {client_type_rules: [{pattern: a, client: a}], buckets: {request_ttft: [1]}}}\n",
         "bedrock_endpoint_url: ~\n",
         "managed: {heartbeat_interval_secs: 15, snapshot_cache_path: /x}\n",
         "cache: {backend: memory}\n",

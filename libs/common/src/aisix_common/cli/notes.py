@@ -24,6 +24,7 @@ class Notes:
     """Writes log lines from `threshold` upwards to `log_fd`, as JSON or as text, and last words to `error_fd`."""
 
     json: bool = False
+    gateway: str = "aisix"
     threshold: str = "info"
     log_fd: int = 1
     error_fd: int = 2
@@ -35,7 +36,7 @@ class Notes:
             return
         moment = self.clock.now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         if self.json:
-            record = {"time": moment, "level": level, "service": "aisix", "message": message}
+            record = {"time": moment, "level": level, "service": "aisix", "gateway": self.gateway, "message": message}
             write_line(self.log_fd, json.dumps(record, ensure_ascii=False, separators=(",", ":")))
         else:
             write_line(self.log_fd, f"{moment} {level:<7} aisix: {message}")
@@ -51,4 +52,5 @@ def notes_for(observability: Observability, log_fd: int = 1) -> Notes:
     wants_json = observability.log_format == "json"
     if observability.log_format == "auto":
         wants_json = not os.isatty(log_fd)
-    return Notes(json=wants_json, threshold=plain[0] if plain else "info", log_fd=log_fd)
+    threshold = plain[0] if plain else "info"
+    return Notes(json=wants_json, gateway=observability.service_name, threshold=threshold, log_fd=log_fd)

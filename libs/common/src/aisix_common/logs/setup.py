@@ -46,7 +46,9 @@ def level_of(log_level: str) -> int:
 
 
 def configure(observability: Observability, *, service: str, worker: int | None = None, fd: int = 1) -> LogWriter:
-    """Set up logging for this process and give its writer; every line carries `service` and, if given, `worker`.
+    """Set up logging for this process and give its writer.
+
+    Every line carries `service` and, if given, `worker`; as JSON also `gateway`, which is `service_name`.
 
     Level and form come from `log_level` (the first plain level of a list counts) and `log_format`; `fd` is where the
     lines go. Replaces an earlier configuration, whose writer stays open until it is closed.
@@ -55,7 +57,8 @@ def configure(observability: Observability, *, service: str, worker: int | None 
     form = observability.log_format
     text = form == "text" or (form == "auto" and os.isatty(fd))
     level = level_of(observability.log_level)
-    writer = LogWriter((text_line if text else json_line)(fixed), fd=fd, records=level <= logging.INFO)
+    line = text_line(fixed) if text else json_line({**fixed, "gateway": observability.service_name})
+    writer = LogWriter(line, fd=fd, records=level <= logging.INFO)
     _configure_structlog(writer, level)
     _configure_stdlib(writer, level)
     return writer

@@ -21,7 +21,13 @@ def severity(warning: str) -> Literal["warn", "error"]:
 
 def warnings_for(settings: Settings) -> tuple[str, ...]:
     """One sentence for each thing worth a warning; none quotes a value."""
-    return (*_keys(settings), *_login(settings), *_limits_under_memory(settings), *_unused(settings))
+    return (
+        *_keys(settings),
+        *_login(settings),
+        *_levels(settings),
+        *_limits_under_memory(settings),
+        *_unused(settings),
+    )
 
 
 def _keys(settings: Settings) -> Iterator[str]:
@@ -37,6 +43,14 @@ def _login(settings: Settings) -> Iterator[str]:
         yield "etcd.user and etcd.password_env are used together only: etcd is asked without a login"
     if not settings.upstream.tls.verify:
         yield "upstream.tls.verify is false: provider keys are sent to whoever answers"
+
+
+def _levels(settings: Settings) -> Iterator[str]:
+    if "=" in settings.observability.log_level:
+        yield (
+            "observability.log_level (or RUST_LOG) sets levels of single targets, which has no effect: only the first "
+            "level without a target counts, and info where there is none"
+        )
 
 
 def _limits_under_memory(settings: Settings) -> Iterator[str]:

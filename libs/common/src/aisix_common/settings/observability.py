@@ -45,9 +45,11 @@ class Buckets(Section, frozen=True, kw_only=True):
     """A request from its first byte to the last byte of the answer."""
     request_ttft: Edges = _SECONDS_TO_TOKEN
     """A request until the first token of its answer."""
-    guardrail_latency: Edges = (*(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),)
+    guardrail_latency: Annotated[Edges, Later("guardrails")] = (
+        *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+    )
     """One guardrail."""
-    a2a_ttfb: Edges = _SECONDS_TO_TOKEN
+    a2a_ttfb: Annotated[Edges, Later("agents")] = _SECONDS_TO_TOKEN
     """An agent's first byte."""
 
 
@@ -56,7 +58,7 @@ class Metrics(Section, frozen=True, kw_only=True):
 
     prometheus: Prometheus = Prometheus()
     otlp: Annotated[MetricsOtlp, Later("pushing metrics over OTLP")] = MetricsOtlp()
-    client_type_rules: Annotated[tuple[ClientTypeRule, ...], Later("naming clients by user agent")] = ()
+    client_type_rules: tuple[ClientTypeRule, ...] = ()
     """At most 64 rules; the first that matches names the client."""
     buckets: Buckets = Buckets()
 
@@ -82,10 +84,10 @@ class Observability(Section, frozen=True, kw_only=True):
     """Logs, metrics and traces. Leaving the section out is the same as leaving it empty."""
 
     service_name: Text = "aisix"
-    """What this gateway is called in logs, metrics and traces."""
+    """What this gateway is called: `gateway` in every line of its JSON logs."""
     log_level: Annotated[str, Parse(parse_log_level, "log level")] = "info"
-    """`trace`, `debug`, `info`, `warn`, `error` or `off`, or a list such as `info,store=debug`. The environment
-    variable `RUST_LOG` overrides it."""
+    """`trace`, `debug`, `info`, `warn`, `error` or `off`, or a list such as `info,store=debug`, of which only
+    the first level without a target counts. The environment variable `RUST_LOG` overrides it."""
     log_format: Literal["auto", "json", "text"] = "auto"
     """`auto` is text on a terminal and JSON elsewhere."""
     access_log: bool = True
