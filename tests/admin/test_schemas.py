@@ -53,7 +53,9 @@ JSON = st.recursive(
     st.none()
     | st.booleans()
     | st.sampled_from(["", "x", "***", "failover", "direct", "5m", "2030-01-31T12:00:00Z", "2030-01-31T12:00:00"])
-    | st.sampled_from([0, 1, -1, 5, 99, 100, 599, 600, 2**31, 2**32 - 1, 2**32, 2**63, 2**64 - 1, 2**64, -(2**31) - 1])
+    | st.sampled_from(
+        [0, 1, -1, 5, 99, 100, 599, 600, 2**31, 2**32 - 1, 2**32, 2**63, 2**64 - 1, 2**64, -(2**31) - 1, 10**310]
+    )
     | st.sampled_from([0.0, 1.0, 0.5, -0.5, 1.5, 1e300])
     | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["x", "enabled", "target"]), inner),

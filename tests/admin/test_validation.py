@@ -32,6 +32,11 @@ def test_created() -> None:
             ["/retries"],
         ),
         (
+            {**DIRECT, "cost": {"input_per_1k": 10**310, "output_per_1k": 1}},
+            "malformed Model payload: a number too large at /cost/input_per_1k",
+            ["/cost/input_per_1k"],
+        ),
+        (
             {
                 "display_name": "m",
                 "routing": {"targets": [{"model": "a"}]},

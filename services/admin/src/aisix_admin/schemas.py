@@ -265,6 +265,8 @@ class Number(fields.Float):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **_: Any) -> float:
         if type(value) not in (int, float):
             raise ValidationError("must be a number")
+        if type(value) is int and abs(value) > 2**1023:  # JSON has no bound; the walk over the types has the same
+            raise ValidationError(Malformed("a number too large"))
         return float(value)
 
 
