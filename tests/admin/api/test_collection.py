@@ -198,6 +198,12 @@ async def test_all_problems_come_at_once(admin: RunningAdmin) -> None:
     ]
     status, body = await admin.call("POST", "/models", {"display_name": "x", "model_name": "y"})
     assert status == 400 and len(body["errors"]) == 2, "rules between fields come after the fields"
+    wrong = {"display_name": 5, "allowed_models": "x", "nope": 1, "key_hash": "short"}
+    status, body = await admin.call("POST", "/api_keys", wrong)
+    paths = ["/key_hash", "/allowed_models", "/display_name", "/nope"]
+    assert status == 400 and [problem["path"] for problem in body["errors"]] == paths
+    status, body = await admin.call("POST", "/api_keys", {"key": 5, "nope": 1, "allowed_models": []})
+    assert status == 400 and [problem["path"] for problem in body["errors"]] == ["/key", "/nope"]
     status, body = await admin.call("POST", "/models", {**DOCUMENTS["models"], "timeout": 1.0})
     assert status == 400 and body["error_msg"].startswith("malformed Model payload: ")
 
@@ -290,6 +296,16 @@ class TestCallerKeys:
         entry = await admin.create("apikeys", {"key": "sk-old", "allowed_models": []})
         assert await admin.call("GET", f"/api_keys/{entry['id']}") == (200, entry)
         assert await admin.call("GET", f"/apikeys/{entry['id']}") == (200, entry)
+
+    @pytest.mark.parametrize("stored", ["A" * 64, "$secret://vault/prod/hash"])
+    async def test_rows_of_foreign_writers_can_be_edited(self, admin: RunningAdmin, stored: str) -> None:
+        row = json.dumps({"key_hash": stored, "allowed_models": []}).encode()
+        await admin.etcd.put(f"{admin.prefix}/api_keys/foreign", row)
+        _, entry = await admin.call("GET", "/api_keys/foreign")
+        status, body = await admin.call("PUT", "/api_keys/foreign", {**entry["value"], "allowed_models": ["gpt"]})
+        assert status == 200 and body["value"] == {"key_hash": stored, "allowed_models": ["gpt"]}
+        status, body = await admin.call("PUT", "/api_keys/foreign", {**entry["value"], "key_hash": "B" * 64})
+        assert status == 400 and body["errors"][0]["path"] == "/key_hash"
 
     @pytest.mark.parametrize(
         "document",

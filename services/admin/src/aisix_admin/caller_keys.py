@@ -1,7 +1,8 @@
 """Caller keys at the door: only the SHA-256 of a key is ever stored, and a key made here is shown once.
 
 A write of an `api_keys` document may carry a plaintext `key` instead of `key_hash`; a POST may carry neither, and
-gets a new key. Pure apart from the source of randomness, which is passed in.
+gets a new key. What is wrong is noted, not raised: the schema has more to say on the same document. Pure apart from the
+source of randomness, which is passed in.
 """
 
 import hashlib
@@ -11,15 +12,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aisix_common.errors import Problem
+from aisix_common.resources import Flaw
 from aisix_common.secret import Secret
 
 from .auth import AdminKeys
-from .errors import Invalid
 
 _HASH: Final = re.compile(r"[0-9a-f]{64}\Z")
 _LONGEST: Final = 4096
 """No client sends a longer bearer: header lines of that size are refused by every listener."""
+_REFERENCES: Final = ("$secret://", "$env://")
+_NOTHING: Final = "0" * 64
+"""Stands for the hash of a key that was refused, so that the schema does not call it missing. Never stored."""
 
 
 def new_key() -> Secret:
@@ -34,52 +37,71 @@ def key_hash(key: Secret) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A document whose key is a hash now, and the plaintext where we made it: to be shown once, never stored."""
+    """A document whose key is a hash now, and the plaintext where we made it: to be shown once, never stored.
+
+    With `flaws` it must not be stored: they are to be told together with whatever else is wrong.
+    """
 
     document: dict[str, Any]
     plaintext: Secret | None = None
+    flaws: tuple[Flaw, ...] = ()
 
 
-def admit(document: Mapping[str, Any], admin_keys: AdminKeys, *, make: Callable[[], Secret] | None = None) -> Admitted:
+def admit(
+    document: Mapping[str, Any],
+    admin_keys: AdminKeys,
+    *,
+    make: Callable[[], Secret] | None = None,
+    stored: str | None = None,
+) -> Admitted:
     """Turn the `key` of a written api_keys document into its hash, or `make` a key where there is neither.
 
-    Raises Invalid: both given, a key that cannot be presented as a bearer, a hash that can never match, or a key that
-    is an admin key. A document with neither stays as it is when `make` is None: the schema then names what is missing.
+    Flaws: both given, a key that cannot be presented as a bearer, a hash that can never match, or a key that is an
+    admin key. `stored` is the hash in the row that is replaced: it may stay in whatever form others wrote it, and so
+    may a reference to a secret. With neither and no `make` the document stays as it is: the schema names what is
+    missing.
     """
     plain = dict(document)
     if "key" in plain:
-        if "key_hash" in plain:
-            raise _refused("/key", "give either `key` or `key_hash`, not both")
-        plain["key_hash"] = key_hash(_bearer(plain.pop("key")))
-        made = None
-    elif "key_hash" not in plain and make is not None:
+        return _hashed(plain, admin_keys)
+    made = None
+    if "key_hash" not in plain and make is not None:
         made = make()
         plain["key_hash"] = key_hash(made)
-    else:
-        made = None
-    stored = plain.get("key_hash")
-    if isinstance(stored, str) and stored:
-        if _HASH.match(stored) is None:
-            raise _refused(
-                "/key_hash", "must be the key's SHA-256 in 64 lower-case hex digits: nothing else ever matches"
-            )
-        if admin_keys.has_hash(stored):
-            raise _refused("/key_hash", "this is an admin key: callers need keys of their own")
-    return Admitted(plain, made)
+    return Admitted(plain, made, _wrong_hash(plain.get("key_hash"), stored, admin_keys))
 
 
-def _bearer(value: object) -> Secret:
+def _hashed(plain: dict[str, Any], admin_keys: AdminKeys) -> Admitted:
+    key = plain.pop("key")
+    wrong = _wrong_key(key)
+    if "key_hash" in plain:
+        both = Flaw(("key",), "give either `key` or `key_hash`, not both")
+        return Admitted(plain, flaws=(both, *wrong, *_wrong_hash(plain["key_hash"], None, admin_keys)))
+    plain["key_hash"] = _NOTHING if wrong else key_hash(Secret(key.strip()))  # as the proxy trims what it is shown
+    return Admitted(plain, flaws=(*wrong, *_wrong_hash(plain["key_hash"], None, admin_keys)))
+
+
+def _wrong_hash(value: object, stored: str | None, admin_keys: AdminKeys) -> tuple[Flaw, ...]:
+    if not isinstance(value, str) or not value:
+        return ()  # the schema's business
+    if value != stored and not value.startswith(_REFERENCES) and _HASH.match(value) is None:
+        reason = "must be the key's SHA-256 in 64 lower-case hex digits: nothing else ever matches"
+        return (Flaw(("key_hash",), reason),)
+    if admin_keys.has_hash(value):
+        return (Flaw(("key_hash",), "this is an admin key: callers need keys of their own"),)
+    return ()
+
+
+def _wrong_key(value: object) -> tuple[Flaw, ...]:
     if not isinstance(value, str):
-        raise _refused("/key", "must be a string")
-    text = value.strip()  # as the proxy trims what a caller presents
+        return (Flaw(("key",), "must be a string"),)
+    text = value.strip()
     if not text or len(text) > _LONGEST:
-        raise _refused("/key", f"must have 1 to {_LONGEST} characters")
-    if not (text.isascii() and text.isprintable()) or " " in text:
-        raise _refused("/key", "must be printable ASCII without spaces: clients send it in a header")
-    if text.startswith(("$secret://", "$env://")):
-        raise _refused("/key", "looks like a secret reference, which no caller may present")
-    return Secret(text)
-
-
-def _refused(path: str, reason: str) -> Invalid:
-    return Invalid.schema([Problem(path, reason)])
+        reason = f"must have 1 to {_LONGEST} characters"
+    elif not (text.isascii() and text.isprintable()) or " " in text:
+        reason = "must be printable ASCII without spaces: clients send it in a header"
+    elif text.startswith(_REFERENCES):
+        reason = "looks like a secret reference, which no caller may present"
+    else:
+        return ()
+    return (Flaw(("key",), reason),)

@@ -16,28 +16,34 @@ from .masks import require_same_destination, restore
 from .schemas import flaws
 
 
-def created(kind: Kind[Any], sent: Mapping[str, Any]) -> Any:
-    """The typed resource of a document that is to be created. Raises Invalid."""
-    return _typed(kind, sent, None)[0]
+def created(kind: Kind[Any], sent: Mapping[str, Any], noted: Sequence[Flaw] = ()) -> Any:
+    """The typed resource of a document that is to be created; `noted` is what was found in it before.
+
+    Raises Invalid with everything wrong.
+    """
+    return _typed(kind, sent, None, noted)[0]
 
 
-def replaced(kind: Kind[Any], sent: Mapping[str, Any], current: Any) -> Any:
-    """The typed resource that replaces `current` (typed; None where the stored row is not readable). Raises Invalid."""
+def replaced(kind: Kind[Any], sent: Mapping[str, Any], current: Any, noted: Sequence[Flaw] = ()) -> Any:
+    """The typed resource that replaces `current` (typed; None where the stored row is not readable).
+
+    `noted` is what was found in it before. Raises Invalid with everything wrong.
+    """
     stored = document(kind, current) if current is not None else None
-    value, kept = _typed(kind, sent, stored)
+    value, kept = _typed(kind, sent, stored, noted)
     if current is not None:
         require_same_destination(kind, kept, current, value)
     return value
 
 
 def _typed(
-    kind: Kind[Any], sent: Mapping[str, Any], stored: Mapping[str, Any] | None
+    kind: Kind[Any], sent: Mapping[str, Any], stored: Mapping[str, Any] | None, noted: Sequence[Flaw]
 ) -> tuple[Any, list[tuple[str | int, ...]]]:
     renamed, twice = one_spelling(kind, dict(sent))
     if twice is not None:
-        raise _invalid(kind, [twice])
+        raise _invalid(kind, [*noted, twice])
     restored = restore(kind, renamed, stored)
-    found = [*restored.missing, *flaws(kind, restored.document)]
+    found = [*noted, *restored.missing, *flaws(kind, restored.document)]
     if found:
         raise _invalid(kind, found)
     try:

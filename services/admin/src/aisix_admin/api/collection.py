@@ -67,7 +67,7 @@ def creating(kind: Kind[Any], services: Services) -> Handler:
 
     async def handler(request: web.Request) -> web.StreamResponse:
         admitted = _admit(kind, await _document(request, services), services, services.new_key)
-        value = created(kind, admitted.document)
+        value = created(kind, admitted.document, admitted.flaws)
         id = services.new_id()
         try:
             row = await services.store.create(kind.name, id, _draft(kind, value))
@@ -95,7 +95,8 @@ def replacing(kind: Kind[Any], services: Services) -> Handler:
         def decide(current: Row) -> Draft:
             loaded = read(kind, current.value)
             old = None if isinstance(loaded, Rejected) else loaded.value
-            value = replaced(kind, _admit(kind, sent, services, None).document, old)
+            admitted = _admit(kind, sent, services, None, services.follower.index.name_of(kind.name, current.value))
+            value = replaced(kind, admitted.document, old, admitted.flaws)
             decided[:] = [value]
             return _draft(kind, value)
 
@@ -134,8 +135,16 @@ async def _document(request: web.Request, services: Services) -> dict[str, Any]:
     return parse_object(body)
 
 
-def _admit(kind: Kind[Any], sent: Mapping[str, Any], services: Services, make: Callable[[], Secret] | None) -> Admitted:
-    return admit(sent, services.admin_keys, make=make) if kind is API_KEYS else Admitted(dict(sent))
+def _admit(
+    kind: Kind[Any],
+    sent: Mapping[str, Any],
+    services: Services,
+    make: Callable[[], Secret] | None,
+    stored: str | None = None,
+) -> Admitted:
+    if kind is not API_KEYS:
+        return Admitted(dict(sent))
+    return admit(sent, services.admin_keys, make=make, stored=stored)
 
 
 def _draft(kind: Kind[Any], value: Any) -> Draft:
