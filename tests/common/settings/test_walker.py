@@ -7,7 +7,7 @@ import pytest
 from aisix_common.errors import Problem
 from aisix_common.settings import Settings
 from aisix_common.settings.sources import Override, Plain
-from aisix_common.settings.values import AtLeastOne, Ratio, Section
+from aisix_common.settings.values import Count, Ratio, Section
 from aisix_common.settings.walker import Walker, leaves, number_rule, shape
 
 from tests.common.settings.documents import LEAST, built, loaded, problems, problems_of
@@ -18,6 +18,8 @@ FROM_FILE: list[tuple[str, str, Any]] = [
     ("upstream: {timeout_ms: '15'}", "upstream.timeout_ms", 15),
     ("upstream: {timeout_ms: 0x10}", "upstream.timeout_ms", 16),
     ("upstream: {retries: 4294967295}", "upstream.retries", 4294967295),
+    ("upstream: {timeout_ms: 2147483647}", "upstream.timeout_ms", 2147483647),
+    ("upstream: {tcp_keepalive_retries: 127}", "upstream.tcp_keepalive_retries", 127),
     ("upstream: {pool_max_idle_per_host: 0}", "upstream.pool_max_idle_per_host", 0),
     ("upstream: {tls: {verify: FALSE}}", "upstream.tls.verify", False),
     ("upstream: {tls: {verify: no}}", "upstream.tls.verify", False),
@@ -55,6 +57,7 @@ def test_from_a_file(text: str, path: str, value: Any) -> None:
 FROM_ENVIRONMENT: list[tuple[str, str, str, Any]] = [
     ("AISIX_UPSTREAM__TIMEOUT_MS", "15", "upstream.timeout_ms", 15),
     ("AISIX_UPSTREAM__TIMEOUT_MS", " 15 ", "upstream.timeout_ms", 15),
+    ("AISIX_PROXY__WORKERS", "512", "proxy.workers", 512),
     ("AISIX_ADMIN__ENABLED", "TRUE", "admin.enabled", True),
     ("AISIX_ADMIN__ENABLED", "0", "admin.enabled", False),
     ("AISIX_OBSERVABILITY__SERVICE_NAME", "0123", "observability.service_name", "0123"),
@@ -112,14 +115,27 @@ def test_free_form_maps_keep_their_values() -> None:
 
 
 WRONG: list[tuple[str, str, str]] = [
-    ("upstream: {timeout_ms: s3cr3t}", "upstream.timeout_ms", "must be a whole number of at least 0"),
-    ("upstream: {timeout_ms: -1}", "upstream.timeout_ms", "must be a whole number of at least 0"),
-    ("upstream: {timeout_ms: 1.5}", "upstream.timeout_ms", "must be a whole number of at least 0"),
-    ("upstream: {timeout_ms: true}", "upstream.timeout_ms", "must be a whole number of at least 0"),
+    ("upstream: {timeout_ms: s3cr3t}", "upstream.timeout_ms", "must be a whole number from 0 to 2147483647"),
+    ("upstream: {timeout_ms: -1}", "upstream.timeout_ms", "must be a whole number from 0 to 2147483647"),
+    ("upstream: {timeout_ms: 1.5}", "upstream.timeout_ms", "must be a whole number from 0 to 2147483647"),
+    ("upstream: {timeout_ms: true}", "upstream.timeout_ms", "must be a whole number from 0 to 2147483647"),
     ("upstream: {timeout_ms: 99999999999999999999999}", "upstream.timeout_ms", "must be a whole number"),
     ("upstream: {timeout_ms: []}", "upstream.timeout_ms", "must be a whole number"),
     ("upstream: {retries: 4294967296}", "upstream.retries", "from 0 to 4294967295"),
-    ("proxy: {workers: 0}", "proxy.workers", "must be a whole number of at least 1"),
+    ("downstream: {idle_timeout_secs: -1}", "downstream.idle_timeout_secs", "must be a whole number of at least 0"),
+    ("proxy: {workers: 0}", "proxy.workers", "must be a whole number from 1 to 512"),
+    ("proxy: {workers: 513}", "proxy.workers", "must be a whole number from 1 to 512"),
+    ("upstream: {tcp_keepalive_retries: 128}", "upstream.tcp_keepalive_retries", "from 0 to 127"),
+    *(
+        (f"{section}: {{{name}: 2147483648}}", f"{section}.{name}", f"from {least} to 2147483647")
+        for section, name, least in [
+            ("etcd", "dial_timeout_ms", 1),
+            ("etcd", "request_timeout_ms", 1),
+            ("upstream", "timeout_ms", 0),
+            ("upstream", "stream_timeout_ms", 0),
+            ("upstream", "connect_timeout_ms", 0),
+        ]
+    ),
     ("observability: {tracing: {otlp: {sample_ratio: 2}}}", "observability.tracing.otlp.sample_ratio", "from 0 to 1"),
     (
         "observability: {tracing: {otlp: {sample_ratio: .nan}}}",
@@ -158,7 +174,7 @@ def test_wrong(text: str, path: str, reason: str) -> None:
 
 def test_what_the_environment_got_wrong_names_the_variable() -> None:
     assert problems_of({"aisix_proxy__workers": "s3cr3t"}) == {
-        "proxy.workers": "must be a whole number of at least 1 (set by aisix_proxy__workers)"
+        "proxy.workers": "must be a whole number from 1 to 512 (set by aisix_proxy__workers)"
     }
     assert problems_of({"AISIX_PROXY__URL_REWRITES": "["})["proxy.url_rewrites"].endswith(
         "(set by AISIX_PROXY__URL_REWRITES)"
@@ -175,9 +191,9 @@ def test_leaves_and_shapes() -> None:
     paths = [path for path, _ in leaves(Settings)]
     assert len(set(paths)) == len(paths)
     assert {"proxy.tls.cert_file", "cache.redis.tls.verify", "admin.admin_keys"} <= set(paths)
-    form = shape(AtLeastOne | None)
+    form = shape(Count | None)
     assert form.optional
-    assert number_rule(form) == "a whole number of at least 1"
+    assert number_rule(form) == "a whole number of at least 0"
     assert number_rule(shape(Ratio)) == "a finite number from 0 to 1"
     assert number_rule(shape(int)) == "a whole number"
 

@@ -4,7 +4,6 @@ from typing import Annotated
 
 from .values import (
     Address,
-    AtLeastOne,
     Bind,
     Count,
     Header,
@@ -15,6 +14,7 @@ from .values import (
     Sealed,
     Section,
     Text,
+    Workers,
 )
 
 
@@ -70,7 +70,7 @@ class Proxy(Section, frozen=True, kw_only=True):
     request_id: RequestId = RequestId()
     thread_per_core: Annotated[bool | None, NoEffect("workers are processes here: set proxy.workers")] = None
     """Accepted for configurations written for other gateways."""
-    workers: AtLeastOne = 1
+    workers: Workers = 1
     """Worker processes that share the listener. One is right where pods scale; on a machine of its own use one per
     core."""
     url_rewrites: Annotated[tuple[UrlRewrite, ...], Later("path rewriting")] = ()

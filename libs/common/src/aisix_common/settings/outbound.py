@@ -1,6 +1,6 @@
 """`upstream`: how the gateway talks to providers."""
 
-from .values import Count, Count32, Section
+from .values import Count, Count32, Millis, Probes, Section
 
 
 class ClientTls(Section, frozen=True, kw_only=True):
@@ -19,17 +19,17 @@ class ClientTls(Section, frozen=True, kw_only=True):
 class Upstream(Section, frozen=True, kw_only=True):
     """Defaults for every provider; models may set their own timeouts."""
 
-    timeout_ms: Count = 6_000_000
+    timeout_ms: Millis = 6_000_000
     """Milliseconds a buffered answer may take in all; 0 means no limit."""
-    stream_timeout_ms: Count = 0
+    stream_timeout_ms: Millis = 0
     """Milliseconds between two events of a stream; 0 means `timeout_ms`."""
-    connect_timeout_ms: Count = 5000
+    connect_timeout_ms: Millis = 5000
     """Milliseconds a connection attempt may take; 0 means no limit of ours."""
     tcp_keepalive_secs: Count = 60
     """Seconds of silence before TCP probes the other side; 0 turns probing off."""
     tcp_keepalive_interval_secs: Count = 30
     """Seconds between two probes; 0 leaves the system's value."""
-    tcp_keepalive_retries: Count32 = 5
+    tcp_keepalive_retries: Probes = 5
     """Probes without an answer after which the connection is dead; 0 leaves the system's value."""
     pool_idle_timeout_secs: Count = 30
     """Seconds an unused connection is kept; 0 keeps it until the other side closes."""

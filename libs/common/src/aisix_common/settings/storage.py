@@ -3,7 +3,7 @@
 from typing import Literal
 
 from .outbound import ClientTls
-from .values import AtLeastOne, Count, Sealed, Section, Text
+from .values import Count, PositiveMillis, Sealed, Section, Text
 
 
 class EtcdTls(Section, frozen=True, kw_only=True):
@@ -33,9 +33,9 @@ class Etcd(Section, frozen=True, kw_only=True):
     """User name; used together with `password_env` only."""
     password_env: str | None = None
     """Name of the environment variable that holds the password."""
-    dial_timeout_ms: AtLeastOne = 5000
+    dial_timeout_ms: PositiveMillis = 5000
     """Milliseconds a connection attempt may take."""
-    request_timeout_ms: AtLeastOne = 5000
+    request_timeout_ms: PositiveMillis = 5000
     """Milliseconds one request may take."""
     tls: EtcdTls | None = None
     """Mutual TLS; its three files are needed together."""

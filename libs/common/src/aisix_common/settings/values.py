@@ -133,7 +133,11 @@ def parse_heartbeat(text: str) -> int:
 _MOST: Final = 2**63 - 1
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 Count32: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
-AtLeastOne: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
+_LONGEST_MS: Final = 2**31 - 1  # 24 days; gRPC and socket options keep milliseconds in 32 bits
+Millis: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_LONGEST_MS)]
+PositiveMillis: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=_LONGEST_MS)]
+Workers: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=512)]
+Probes: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=127)]  # TCP_KEEPCNT of Linux takes no more
 Ratio: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Edges: TypeAlias = tuple[float, ...]
 Text: TypeAlias = Annotated[str, Parse(parse_not_blank, "text")]
