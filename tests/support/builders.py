@@ -179,6 +179,7 @@ class Recorder:
     body: bytes = b""
     writes: list[bytes] = field(default_factory=list)
     committed: bool = False
+    pushed: bool = False
     finished: bool = False
     aborted: bool = False
     paused: bool = False
@@ -199,7 +200,12 @@ class Recorder:
         if self.on_write is not None:
             self.on_write(data)
 
-    def finish(self) -> None:
+    def push(self) -> None:
+        self.pushed = True
+
+    def finish(self, last: bytes = b"") -> None:
+        if last:
+            self.write(last)
         self.finished = True
 
     async def drain(self) -> None:

@@ -94,6 +94,30 @@ async def test_a_stream_is_chunked() -> None:
             assert (answer.headers["x"], answer.body) == ("y", b"onetwo")
 
 
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+async def test_the_head_of_a_stream_waits_for_its_first_bytes_or_a_push(version: str) -> None:
+    go = asyncio.Event()
+
+    async def handler(req: HttpRequest) -> None:
+        req.begin(200, b"X: y\r\n")
+        if req.target == "/push":
+            req.push()
+            req.push()
+            await go.wait()
+        req.finish(b"" if req.target == "/empty" else b"all")
+
+    for target, body in (("/push", b"all"), ("/whole", b"all"), ("/empty", b"")):
+        async with handled_by(handler) as connection:
+            connection.send(request("GET", target, version=version))
+            if target == "/push":
+                status, _ = await connection.head()
+                assert status == 200
+                go.set()
+            else:
+                answer = await connection.response()
+                assert (answer.headers["x"], answer.body) == ("y", body)
+
+
 async def test_writing_to_a_caller_that_is_gone_says_so() -> None:
     seen: asyncio.Future[type[BaseException]] = asyncio.get_running_loop().create_future()
 

@@ -75,6 +75,19 @@ async def test_what_was_read_before_goes_first_and_may_be_all() -> None:
     assert stream.follower is None
 
 
+async def test_the_head_goes_alone_only_where_nothing_is_there_to_go_with_it() -> None:
+    pump, _, exchange = pumping()
+    pump.start(b"")
+    assert recorder(exchange).pushed
+    pump, stream, exchange = pumping()
+    stream.here = CHUNK + DONE
+    pump.start(b"")
+    assert await pump.turn is False
+    assert not recorder(exchange).pushed
+    assert recorder(exchange).finished
+    assert len(recorder(exchange).writes) == 1
+
+
 async def test_an_answer_without_end_marker_is_given_one_if_it_was_complete() -> None:
     pump, stream, exchange = pumping()
     pump.start(b"")

@@ -85,9 +85,7 @@ class OpenAIRelay:
         if not self._rest and (out := self._pass_alike(data)):
             return out
         frames = self._whole_frames(data)
-        if not frames:
-            return b""
-        return self._pass_alike(frames) or self._work_through(frames)
+        return self._work_through(frames) if frames else b""
 
     def _work_through(self, frames: bytes) -> bytes:
         """Frames of which some may need a closer look: only those are parsed, those around them pass."""
@@ -106,7 +104,7 @@ class OpenAIRelay:
         return b"".join(out)
 
     def _pass_run(self, frames: bytes) -> tuple[bytes, bytes]:
-        """As `_pass_alike`, for those at the beginning: (what they become, the frames behind them)."""
+        """As `_pass_alike`, for all at the beginning: (what they become, the frames behind them)."""
         head, tail = self._head, self._tail
         if not head or not frames.startswith(head):
             return b"", frames
@@ -122,7 +120,12 @@ class OpenAIRelay:
         if not texts:
             return b"", frames
         size = len(text) + len(texts) * len(self._seam)
-        return self._alike(texts, text, frames[:size]), frames[size:]
+        self.events += len(texts)
+        if self.usage is None:
+            self._produced.add_text(text)
+        if self._seam == self._our_seam:
+            return frames[:size], frames[size:]
+        return self._our_head + self._our_seam.join(texts) + self._our_tail, frames[size:]
 
     def _sort_out(self, frames: bytes) -> tuple[bytes, bytes, bytes]:
         """(frames to pass, the frame or frames to look into, what comes after them)."""
@@ -198,23 +201,17 @@ class OpenAIRelay:
         return frames
 
     def _pass_alike(self, data: bytes) -> bytes:
-        """Frames that differ from a known one in their text only, with the alias in place; else nothing."""
+        """One frame that differs from a known one in its text only, with the alias in place; else nothing."""
         head, tail = self._head, self._tail
         if not head or not data.startswith(head) or not data.endswith(tail) or len(data) < len(head) + len(tail):
             return b""
-        texts = data[len(head) : -len(tail)].split(self._seam)
-        text = b"".join(texts)
+        text = data[len(head) : -len(tail)]
         if b'"' in text or b"\n" in text:
             return b""
-        return self._alike(texts, text, data)
-
-    def _alike(self, texts: list[bytes], text: bytes, data: bytes) -> bytes:
-        self.events += len(texts)
+        self.events += 1
         if self.usage is None:
             self._produced.add_text(text)
-        if self._seam == self._our_seam:
-            return data
-        return self._our_head + self._our_seam.join(texts) + self._our_tail
+        return data if self._seam == self._our_seam else self._our_head + text + self._our_tail
 
     def _pass(self, frames: bytes) -> bytes:
         """The frames with the alias in place, if none needs a closer look; else nothing."""

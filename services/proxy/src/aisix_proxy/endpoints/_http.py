@@ -82,6 +82,7 @@ class HttpRequest:
     __slots__ = (
         "_chunked",
         "_front",
+        "_held",
         "_payload",
         "_protocol",
         "caller_request_id",
@@ -106,6 +107,8 @@ class HttpRequest:
         self._payload = payload
         self._protocol = protocol
         self._chunked = False
+        self._held = b""
+        """The head of a stream, which waits for its first bytes."""
         self.method = message.method
         self.target = message.path
         self.headers: CIMultiDictProxy[str] = message.headers
@@ -143,18 +146,31 @@ class HttpRequest:
             headers += b"Transfer-Encoding: chunked\r\n"
         else:
             self.keep_alive = False
-        self._write(self._head(status, headers))
+        self._held = self._head(status, headers)
+
+    def push(self) -> None:
+        if self._held:
+            head, self._held = self._held, b""
+            self._write(head)
 
     def write(self, data: bytes) -> None:
         transport = self._protocol.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the caller is gone")
-        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        transport.write(data)
 
-    def finish(self) -> None:
+    def finish(self, last: bytes = b"") -> None:
         self.finished = True
         if self._chunked:
-            self._write(b"0\r\n\r\n")
+            last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if last else b"0\r\n\r\n"
+        if self._held or last:
+            self._write(self._held + last)
+            self._held = b""
 
     @property
     def paused(self) -> bool:

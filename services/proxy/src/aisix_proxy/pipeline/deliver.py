@@ -64,16 +64,15 @@ async def _deliver_stream(exchange: Exchange, answer: Streaming) -> None:
         attempt = exchange.attempts[-1] if exchange.attempts else None
         if attempt is not None:
             attempt.error = error
-        downstream.write(exchange.endpoint.dialect.stream_error(error))
+        downstream.finish(exchange.endpoint.dialect.stream_error(error))
     else:
         answer.upstream.leave(LEAVE_SECONDS)
         if answer.relay.owes_usage:
             usage = await asyncio.to_thread(stream_usage, exchange)
-            downstream.write(answer.relay.end_with(usage if usage.estimated else None))
+            downstream.finish(answer.relay.end_with(usage if usage.estimated else None))
     finally:
         pump.stop()
         answer.upstream.close()
-    downstream.finish()
     if downstream.paused:
         await flush(downstream)
 

@@ -59,13 +59,17 @@ class Downstream(Protocol):
         ...
 
     def begin(self, status: int, headers: bytes) -> None:
-        """The head of a stream."""
+        """The head of a stream. It goes out together with the first bytes, or with `push`."""
+        ...
+
+    def push(self) -> None:
+        """Nothing is there to write yet: send the head alone, if it has not been sent."""
         ...
 
     def write(self, data: bytes) -> None: ...
 
-    def finish(self) -> None:
-        """The stream is complete."""
+    def finish(self, last: bytes = b"") -> None:
+        """The stream is complete with `last`."""
         ...
 
     @property

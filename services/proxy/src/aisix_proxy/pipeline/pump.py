@@ -31,8 +31,11 @@ class Pace(msgspec.Struct, frozen=True):
 
 
 class Pump:
-    """Await `turn`: it gives True when the reader is behind (let it catch up, `go_on`, and await the next one), False
-    when everything was passed on, and raises what ended the stream. Writes `first_byte`."""
+    """Await `turn`: True says that the reader is behind (let it catch up, `go_on`, and await the next one), False
+    that the stream was passed on and finished (unless the relay owes its usage); it raises what broke the stream.
+
+    Writes `first_byte`.
+    """
 
     __slots__ = (
         "_begun",
@@ -64,15 +67,17 @@ class Pump:
         if first:
             self._write(first)
         if self._relay.ended or self._relay.failed is not None:
-            self._end()
+            self._end(b"")
         else:
             self._follow()
+            if not self.turn.done():
+                self._downstream.push()
 
     def go_on(self) -> None:
         """The reader has caught up: time that it took is neither the provider's silence nor ours."""
         self.turn = self._loop.create_future()
         if self._relay.ended or self._relay.failed is not None:
-            self._end()
+            self._end(b"")
             return
         self._heard = self._wrote = self._loop.time()
         self._follow()
@@ -101,40 +106,42 @@ class Pump:
             if data:
                 self._heard = self._loop.time()
                 out = relay.feed(data)
-                if out:
-                    self._write(out)
                 if relay.ended or relay.failed is not None:
-                    self._end()
+                    self._end(out)
                     return
-            if stream.complete and not self.turn.done():
-                out = relay.finish()
                 if out:
                     self._write(out)
-                self._end()
+            if stream.complete and not self.turn.done():
+                self._end(relay.finish())
             elif stream.error is not None and not self.turn.done():
                 self._fail(stream.error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the one who waits is told
             self._fail(error)
 
     def _write(self, out: bytes) -> None:
-        downstream = self._downstream
-        downstream.write(out)
+        self._downstream.write(out)
         self._wrote = self._heard
         if not self._exchange.first_byte:
             self._exchange.first_byte = time.monotonic()
-        if downstream.paused:
+        if self._downstream.paused:
             self._rest()
 
     def _rest(self) -> None:
         if not self.turn.done():
             self.turn.set_result(True)
 
-    def _end(self) -> None:
-        if self.turn.done():
-            return  # the reader first has to catch up
-        if self._relay.failed is not None:
-            self._fail(self._relay.failed)
-        else:
+    def _end(self, out: bytes) -> None:
+        """`out` is the last of it, but for what an error or a usage of our own has to add: that is `deliver`'s."""
+        relay = self._relay
+        if relay.failed is None and not relay.owes_usage:
+            self._downstream.finish(out)
+            if out and not self._exchange.first_byte:
+                self._exchange.first_byte = time.monotonic()
+        elif out:
+            self._write(out)
+        if relay.failed is not None:
+            self._fail(relay.failed)
+        elif not self.turn.done():
             self.turn.set_result(False)
 
     def _fail(self, error: Exception) -> None:

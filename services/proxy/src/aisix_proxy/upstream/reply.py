@@ -157,12 +157,20 @@ class Reply:
             self._settle()
         elif self.error is not None:
             self._break()
-        elif self._within_bounds(len(data), self.received - received) and self._max_body is None:
-            if self._first or self.head_done:
+        elif self.received == received:
+            self._heard_no_body(len(data))
+        elif self._max_body is None:
+            self._dry = 0
+            follower = self._follower
+            if follower is not None:
+                follower()
+            else:
                 self._wake(True)
             if self._first and not self._paused and self._unread() > HIGH_WATER:
                 self._paused = True
                 self._line.pause()
+        else:
+            self._dry = 0
 
     def broken(self, problem: str | None) -> None:
         """The connection is gone; `problem` says how, None is an orderly end."""
@@ -275,17 +283,14 @@ class Reply:
     def _unread(self) -> int:
         return len(self._first) + (0 if self._more is None else len(self._more))
 
-    def _within_bounds(self, size: int, body: int) -> bool:
-        """Bytes that are neither a finished head nor body (endless heads, chunk extensions, trailers) have a bound."""
-        if body:
-            self._dry = 0
-            return True
+    def _heard_no_body(self, size: int) -> None:
+        """A head, or what has a bound together: endless heads, chunk extensions, trailers."""
         self._dry += size
         if self._dry > MAX_HEAD:
             self._fail("its head or trailer is larger than the gateway accepts")
             self._break()
-            return False
-        return True
+        elif self._max_body is None and self.head_done:
+            self._wake(True)
 
     def _too_large(self) -> None:
         self._fail(f"its body is larger than {self._max_body} bytes")
