@@ -2,15 +2,30 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, cast
 
 import pytest
+import structlog
 
-from aisix_admin.store import Etcd
+from aisix_admin.errors import Conflict, StoreAway
+from aisix_admin.follow import Follower
+from aisix_admin.names import NameIndex, NameReader
+from aisix_admin.store import DEADLINE, Draft, Etcd, ResourceStore, Roots
+from aisix_common.clock import SYSTEM_CLOCK
 from aisix_common.errors import StoreUnavailable
+from aisix_common.logs import Logger
 from aisix_common.store.client import EtcdClient
-from aisix_common.store.types import Compare, KeyValue, Operation, RangeResult, TransactionResult
+from aisix_common.store.types import (
+    Compare,
+    KeyValue,
+    Listing,
+    Operation,
+    RangeResult,
+    TransactionResult,
+    WatchEvent,
+)
+from aisix_common.tasks import TaskOwner
 
 from tests.support.admin import RunningAdmin, running_admin
 from tests.support.cutproxy import CutProxy
@@ -30,11 +45,16 @@ class Unlucky:
         self._client = client
         self.plan: list[Callable[[EtcdClient, Callable[[], Any]], Any]] = []
         self.transactions = 0
+        self.late: Callable[[], Any] | None = None
+        """Done before the next attempt looks: what took effect after everybody had stopped waiting for it."""
 
     async def get(self, key: str) -> KeyValue | None:
         return await self._client.get(key)
 
     async def range(self, prefix: str, *, limit: int = 0, revision: int = 0) -> RangeResult:
+        if self.late is not None:
+            late, self.late = self.late, None
+            assert (await late()).succeeded
         return await self._client.range(prefix, limit=limit, revision=revision)
 
     async def txn(
@@ -53,6 +73,14 @@ async def committed(client: EtcdClient, txn: Callable[[], Any]) -> None:
 
 async def never_arrived(client: EtcdClient, txn: Callable[[], Any]) -> None:
     return None
+
+
+def takes_effect_late(luck: "Luck") -> Callable[[EtcdClient, Callable[[], Any]], Any]:
+    async def step(client: EtcdClient, txn: Callable[[], Any]) -> None:
+        assert luck.client is not None
+        luck.client.late = txn
+
+    return step
 
 
 class Luck:
@@ -101,6 +129,102 @@ class TestLostAnswers:
             status, body = await admin.call("DELETE", f"/models/{entry['id']}")
             assert status == 200, body
             assert await admin.call("GET", "/models") == (200, [])
+
+
+async def test_writes_that_take_effect_late(etcd: EtcdServer, etcd_prefix: str) -> None:
+    """Reading back showed that nothing had happened yet; the next attempt finds it done."""
+    luck = Luck()
+    async with running_admin(etcd.endpoint, etcd_prefix, via=luck) as admin:
+        luck.plan(takes_effect_late(luck))
+        status, entry = await admin.call("POST", "/models", model())
+        assert status == 200 and await admin.call("GET", "/models") == (200, [entry])
+        luck.plan(takes_effect_late(luck))
+        status, body = await admin.call("PUT", f"/models/{entry['id']}", model(model_name="new"))
+        assert status == 200 and await admin.call("GET", "/models") == (200, [body])
+        luck.plan(takes_effect_late(luck))
+        status, body = await admin.call("DELETE", f"/models/{entry['id']}")
+        assert status == 200, body
+        assert (await admin.call("DELETE", f"/models/{entry['id']}"))[0] == 404
+
+
+class Frozen:
+    """An etcd without rows, at one revision. Nothing it is asked to write gets an answer."""
+
+    def __init__(self, *, revision: int, reads: bool = True) -> None:
+        self._revision = revision
+        self._reads = reads
+
+    async def get(self, key: str) -> KeyValue | None:
+        return None
+
+    async def range(self, prefix: str, *, limit: int = 0, revision: int = 0) -> RangeResult:
+        if not self._reads:
+            await asyncio.Event().wait()
+        return RangeResult((), self._revision)
+
+    async def txn(
+        self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
+    ) -> TransactionResult:
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+
+def followed(etcd: Etcd, root: str) -> tuple[ResourceStore, Follower, asyncio.Queue[WatchEvent]]:
+    """A store whose follower hears what the test puts in."""
+    heard: asyncio.Queue[WatchEvent] = asyncio.Queue()
+
+    async def events() -> AsyncIterator[WatchEvent]:
+        while True:
+            yield await heard.get()
+
+    fields = {"models": "display_name"}
+    log = cast("Logger", structlog.get_logger())
+    follower = Follower(events, NameIndex(root, fields, NameReader(fields)), SYSTEM_CLOCK, log)
+    return ResourceStore(etcd, Roots(root, f"/run{root}"), follower), follower, heard
+
+
+DRAFT = Draft(json.dumps(MODEL).encode(), "gpt")
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("etcd_now", "seconds", "words"),
+    [
+        (Frozen(revision=7), DEADLINE, "may or may not have happened"),
+        (Frozen(revision=7, reads=False), DEADLINE, "cannot be reached"),
+        (Frozen(revision=6), 5, "went back in time"),
+    ],
+)
+async def test_what_is_said_of_a_write_that_gets_no_answer(etcd_now: Frozen, seconds: float, words: str) -> None:
+    store, follower, heard = followed(etcd_now, "/aisix")
+    now = asyncio.get_running_loop().time
+    async with TaskOwner() as tasks:
+        tasks.spawn(follower.run(), name="follow")
+        heard.put_nowait(Listing((), 7))
+        await follower.until(lambda: follower.index.listed)
+        began = now()
+        with pytest.raises(StoreAway, match=words):
+            await store.create("models", "id", DRAFT)
+        assert now() - began == pytest.approx(seconds, abs=0.1)
+
+
+async def test_names_are_not_claimed_by_an_index_that_etcd_went_back_behind(admin: RunningAdmin) -> None:
+    """After a restore nothing is newer than what the index knew, whoever holds the name now."""
+    store, follower, heard = followed(admin.etcd, admin.prefix)
+    await admin.etcd.put(f"{admin.prefix}/models/theirs", DRAFT.value)
+    async with TaskOwner() as tasks, asyncio.timeout(10):
+        tasks.spawn(follower.run(), name="follow")
+        heard.put_nowait(Listing((), 10**9))
+        await follower.until(lambda: follower.index.listed)
+        creating = tasks.spawn(store.create("models", "ours", DRAFT), name="create")
+        await asyncio.wait([creating], timeout=0.3)
+        assert not creating.done()
+        found = await admin.etcd.range(admin.prefix + "/")
+        heard.put_nowait(Listing(found.rows, found.revision))
+        with pytest.raises(Conflict):
+            await creating
+        other = await store.create("models", "ours", Draft(json.dumps(model(display_name="free")).encode(), "free"))
+        assert other.revision > found.revision
 
 
 async def test_a_lost_put_that_others_overwrote_is_not_put_again(etcd: EtcdServer, etcd_prefix: str) -> None:

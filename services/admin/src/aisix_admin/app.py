@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 
@@ -29,7 +29,7 @@ from .follow import Follower
 from .names import NameIndex, NameReader
 from .server import IDLE_SECONDS, Front
 from .services import Services
-from .store import Etcd, ResourceStore, Roots
+from .store import LONGEST_REQUEST, Etcd, ResourceStore, Roots
 from .telemetry import Telemetry
 
 
@@ -88,7 +88,8 @@ async def serve(services: Services, stack: AsyncExitStack, *, idle_seconds: floa
 def build_for(settings: Settings, environ: Mapping[str, str]) -> Build:
     """What `run_service` builds the admin with. Raises ConfigurationError for settings the admin cannot run with."""
     _require_runnable(settings)
-    options = etcd_options(settings.etcd, environ)
+    given = etcd_options(settings.etcd, environ)
+    options = replace(given, request_timeout=min(given.request_timeout, LONGEST_REQUEST))
 
     async def build(stack: AsyncExitStack, lifecycle: Lifecycle, tasks: TaskOwner) -> Sequence[Listener]:
         client = await stack.enter_async_context(EtcdClient(options))

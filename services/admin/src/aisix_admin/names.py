@@ -62,10 +62,15 @@ class NameIndex:
         self.kinds: Final = tuple(kinds)
         self.name_of = name_of
         self._names: dict[str, Names] = {kind: Names() for kind in self.kinds}
-        self.listed = False
-        """Whether a whole list was seen since the start."""
+        self.listings = 0
+        """How many whole lists were seen since the start; each after the first means that the watch had to begin anew."""
         self.revision = 0
         """The etcd revision up to which everything was delivered."""
+
+    @property
+    def listed(self) -> bool:
+        """Whether a whole list was seen since the start."""
+        return self.listings > 0
 
     def of(self, kind: str) -> Names:
         """The names of one kind. KeyError for a kind that is not indexed."""
@@ -78,7 +83,7 @@ class NameIndex:
             self._names = {kind: Names() for kind in self.kinds}
             for row in event.rows:
                 self._put(row)
-            self.listed = True
+            self.listings += 1
             self._complete(event.revision, restart=True)
         elif isinstance(event, Changes):
             for change in event.events:

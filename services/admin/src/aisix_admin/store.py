@@ -2,7 +2,9 @@
 
 A write is a transaction that compares what it was decided on: that the row is unchanged, and for a new name that
 nothing of its kind is newer than the index it was looked up in (foreign writers count too). A conflict decides again, a
-bounded number of times. An answer lost on the way is settled by reading back. Knows rows and bytes, no documents.
+bounded number of times. An answer lost on the way is settled by reading back. An etcd that was restored from an older
+backup is noticed by its revision: names are not claimed before the index was made anew. Knows rows and bytes, no
+documents.
 """
 
 import asyncio
@@ -27,8 +29,12 @@ from aisix_common.store.types import (
 from .errors import Busy, Conflict, OutcomeUnknown, StoreAway, TooLarge, Unknown
 from .follow import Follower
 
-DEADLINE: Final = 15.0
+DEADLINE: Final = 20.0
 """Seconds one call may take with all its attempts; a single request of the etcd client has a shorter one of its own."""
+
+LONGEST_REQUEST: Final = DEADLINE / 4
+"""Seconds a single request to etcd may be given here. An attempt reads, perhaps reads who holds a name, writes, and
+reads back when the answer was lost: with more time for each the call would end before it knew what happened."""
 
 VALUE_LIMIT: Final = 1024 * 1024
 """Bytes of one stored document: etcd takes 1.5 MiB a transaction, and history will share it."""
@@ -42,6 +48,13 @@ _SETTLE: Final = 5.0
 """Seconds to find out what became of a write whose answer was lost."""
 _RETRY_READ: Final = 0.1
 """Seconds between reads that settle a lost answer."""
+_RELIST: Final = 5.0
+"""Seconds to wait for the watch to notice that etcd went back in time."""
+
+_IN_DOUBT: Final = (
+    "etcd went away while it was asked to write: the write may or may not have happened; "
+    "read the resource once etcd is back"
+)
 
 
 class Etcd(Protocol):
@@ -95,6 +108,30 @@ class _Step:
         return (unchanged(self.key, self.before.mod_revision if self.before else 0), *self.guard)
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What an attempt read, and at which revision; how far the index was before that, and how often it was listed."""
+
+    row: KeyValue | None
+    revision: int
+    complete_to: int
+    listings: int
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What one call has sent to be written so far."""
+
+    in_flight: bool = False
+    lost: bool = False
+    """The answer to an attempt never came: it may take effect as late as it likes."""
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether something may have been written that we know nothing of."""
+        return self.in_flight or self.lost
+
+
 class ResourceStore:
     """All kinds under one resource root. `settled` is told what became of every attempted write."""
 
@@ -132,20 +169,20 @@ class ResourceStore:
 
     async def create(self, kind: str, id: str, draft: Draft) -> Row:
         """Store a new row under an id that was made for it. Raises Conflict, TooLarge, Busy, StoreAway."""
-        key = self._key(kind, id)
+        key, sent = self._key(kind, id), _Sent()
 
         async def attempt() -> Row | None:
             # Asked first so that nothing is sent, and nothing left in doubt, while etcd is away.
-            found = await self._client.get(key)
-            if found is not None:  # the id was made for this row: an earlier attempt was committed, its answer lost
-                return Row(id, found.value, found.mod_revision)
-            guard = await self._claim(kind, id, draft.name)
-            revision = await self._commit(_Step(key, None, Put(key, draft.value), guard))
+            seen = await self._look(kind, key)
+            if seen.row is not None:  # the id was made for this row: an earlier attempt was committed, its answer lost
+                return Row(id, seen.row.value, seen.row.mod_revision)
+            guard = await self._claim(kind, id, draft.name, seen)
+            revision = await self._commit(_Step(key, None, Put(key, draft.value), guard), sent)
             return None if revision is None else Row(id, draft.value, revision)
 
         _measure(draft)
-        async with _asking(), self._turns[kind]:
-            row = await self._until_done(kind, attempt)
+        async with _asking(sent), self._turns[kind]:
+            row = await self._until_done(kind, attempt, sent)
             self._remember(kind, row, draft.name, claimed=True)
         return row
 
@@ -154,45 +191,56 @@ class ResourceStore:
 
         Raises Unknown, Conflict, TooLarge, Busy, OutcomeUnknown, StoreAway, and whatever `decide` raises.
         """
-        key = self._key(kind, id)
+        key, sent = self._key(kind, id), _Sent()
         last: tuple[str, bool] = ("", False)
 
         async def attempt() -> Row | None:
             nonlocal last
-            before = await self._client.get(key)
+            seen = await self._look(kind, key)
+            before = seen.row
             if before is None:
                 raise Unknown
             draft = decide(Row(id, before.value, before.mod_revision))
             _measure(draft)
             renamed = draft.name != self._follower.index.name_of(kind, before.value)
-            guard = await self._claim(kind, id, draft.name) if renamed else ()
-            revision = await self._commit(_Step(key, before, Put(key, draft.value), guard))
+            guard = await self._claim(kind, id, draft.name, seen) if renamed else ()
+            revision = await self._commit(_Step(key, before, Put(key, draft.value), guard), sent)
             last = (draft.name, renamed)
             return None if revision is None else Row(id, draft.value, revision)
 
-        async with _asking(), self._turns[kind]:
-            row = await self._until_done(kind, attempt)
+        async with _asking(sent), self._turns[kind]:
+            row = await self._until_done(kind, attempt, sent)
             self._remember(kind, row, last[0], claimed=last[1])
         return row
 
     async def delete(self, kind: str, id: str) -> None:
         """Delete a row. Raises Unknown, Busy, StoreAway."""
-        key = self._key(kind, id)
+        key, sent = self._key(kind, id), _Sent()
 
         async def attempt() -> int | None:
-            before = await self._client.get(key)
-            if before is None:
-                raise Unknown
-            return await self._commit(_Step(key, before, Delete(key)))
+            seen = await self._look(kind, key)
+            if seen.row is not None:
+                return await self._commit(_Step(key, seen.row, Delete(key)), sent)
+            if sent.lost:  # an attempt whose answer was lost took effect after we had looked
+                return seen.revision
+            raise Unknown
 
-        async with _asking(), self._turns[kind]:
-            revision = await self._until_done(kind, attempt)
+        async with _asking(sent), self._turns[kind]:
+            revision = await self._until_done(kind, attempt, sent)
             self._follower.index.of(kind).delete(id, revision)
 
     def _key(self, kind: str, id: str) -> str:
         return f"{self._root}/{kind}/{id}"
 
-    async def _until_done(self, kind: str, attempt: Callable[[], Awaitable[_Done | None]]) -> _Done:
+    async def _look(self, kind: str, key: str) -> _Seen:
+        """The row of `key`, read so that etcd's present revision comes with it."""
+        index = self._follower.index
+        complete_to, listings = index.of(kind).complete_to, index.listings
+        found = await self._client.range(key, limit=1)  # of all keys that begin like this one, it is the first
+        row = next((row for row in found.rows if row.key == key), None)
+        return _Seen(row, found.revision, complete_to, listings)
+
+    async def _until_done(self, kind: str, attempt: Callable[[], Awaitable[_Done | None]], sent: _Sent) -> _Done:
         for _ in range(_ATTEMPTS):
             decided_at = self._follower.index.of(kind).complete_to
             done = await attempt()
@@ -200,6 +248,8 @@ class ResourceStore:
                 return done
             await self._catch_up(kind, decided_at)
         self._settled("busy")
+        if sent.lost:
+            raise StoreAway(_IN_DOUBT)
         raise Busy
 
     async def _catch_up(self, kind: str, revision: int) -> None:
@@ -208,10 +258,12 @@ class ResourceStore:
             async with asyncio.timeout(_CATCH_UP):
                 await self._follower.until(lambda: self._follower.index.of(kind).complete_to > revision)
 
-    async def _claim(self, kind: str, id: str, name: str) -> tuple[Compare, ...]:
+    async def _claim(self, kind: str, id: str, name: str, seen: _Seen) -> tuple[Compare, ...]:
         """What must hold for `name` to be free for `id` at the moment of writing. Raises Conflict when it is not."""
         index = self._follower.index
         await self._follower.until(lambda: index.listed)
+        if seen.revision < seen.complete_to:
+            await self._listed_anew(seen.listings)
         names = index.of(kind)
         revision, holders = names.complete_to, names.holders(name) - {id}
         for holder in sorted(holders):
@@ -221,13 +273,30 @@ class ResourceStore:
                 raise Conflict(name)
         return (nothing_newer(self._key(kind, ""), revision),)
 
-    async def _commit(self, step: _Step) -> int | None:
+    async def _listed_anew(self, listings: int) -> None:
+        """etcd's revision is lower than the index's: it was restored, and "nothing newer" would hold of anything."""
+        try:
+            async with asyncio.timeout(_RELIST):
+                await self._follower.until(lambda: self._follower.index.listings != listings)
+        except TimeoutError:
+            raise StoreAway(
+                "etcd went back in time, as after a restore from a backup, and its names are not read anew yet: "
+                "send the request again"
+            ) from None
+
+    async def _commit(self, step: _Step, sent: _Sent) -> int | None:
         """The revision the step was committed at, or None when it was not and has to be decided again."""
+        sent.in_flight = True  # and stays so when the deadline or the caller ends this here
         try:
             result = await self._client.txn(step.compare, (step.operation,))
         except StoreUnavailable:
+            sent.lost = True
             self._settled("answer_lost")
             return await self._settle(step)
+        except (StoreDenied, StoreRejected):
+            sent.in_flight = False
+            raise
+        sent.in_flight = False
         if result.succeeded:
             self._settled("committed")
             return result.revision
@@ -240,10 +309,7 @@ class ResourceStore:
             async with asyncio.timeout(_SETTLE):
                 row = await self._read_back(step.key)
         except (StoreUnavailable, TimeoutError) as error:
-            raise StoreAway(
-                "etcd went away while it was asked to write: the write may or may not have happened; "
-                "read the resource once etcd is back"
-            ) from error
+            raise StoreAway(_IN_DOUBT) from error
         before = step.before
         if before is None:
             return row.mod_revision if row else None
@@ -279,12 +345,17 @@ def _measure(draft: Draft) -> None:
 
 
 @asynccontextmanager
-async def _asking() -> AsyncIterator[None]:
-    """Bound what happens inside by DEADLINE and say etcd's troubles in words for operators."""
+async def _asking(sent: _Sent | None = None) -> AsyncIterator[None]:
+    """Bound what happens inside by DEADLINE and say etcd's troubles in words for operators.
+
+    `sent` is what is noted of writes inside: where one is in doubt, that is what has to be said.
+    """
     try:
         async with asyncio.timeout(DEADLINE):
             yield
     except (StoreUnavailable, TimeoutError) as error:
+        if sent is not None and sent.doubtful:
+            raise StoreAway(_IN_DOUBT) from error
         raise StoreAway(
             "etcd cannot be reached or has no leader: check that it runs and that `etcd.endpoints` and `etcd.tls` "
             "are right; the log of this service names the cause"
