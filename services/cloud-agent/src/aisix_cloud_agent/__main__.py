@@ -14,7 +14,9 @@ def main() -> int:
     if "--version" in sys.argv[1:]:
         sys.stdout.write(f"aisix-cloud-agent {VERSION}\n")
         return 0
-    sys.stderr.write("Error: managed mode is not in this version; run a self-hosted gateway with `aisix --config FILE`\n")
+    sys.stderr.write(
+        "Error: managed mode is not in this version; run a self-hosted gateway with `aisix --config FILE`\n"
+    )
     return 1
 
 
