@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from aisix_proxy.canonical.errors import BadRequest, InternalError
 from aisix_proxy.pipeline.exchange import Exchange, Reply
@@ -52,8 +53,9 @@ async def test_a_mistake_of_ours_tells_the_caller_nothing() -> None:
     async def stumble(exchange: Exchange) -> None:
         raise ValueError("sk-in-a-message")
 
-    with pytest.raises(InternalError) as caught:
+    with capture_logs() as lines, pytest.raises(InternalError) as caught:
         await run(exchange, (stumble,))
+    assert [(line["log_level"], line["request_id"]) for line in lines] == [("error", exchange.request_id)]
     assert "sk-in-a-message" not in caught.value.message
     assert caught.value.__cause__ is None
     assert settled == [500]
