@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 
 from aisix_common.settings.observability import Observability
-from aisix_proxy.canonical.errors import BadRequest, UpstreamStatus
+from aisix_proxy.canonical.errors import BadRequest, Unauthenticated, UpstreamStatus
 from aisix_proxy.canonical.usage import Usage
 from aisix_proxy.endpoints.models import MODELS
 from aisix_proxy.pipeline.exchange import Attempt, Exchange
@@ -63,6 +63,16 @@ async def test_absent_is_absent() -> None:
     assert set(world.lines[0]) == {"event", "method", "path", "status", "latency_ms", "request_id", "client_ip"}
     assert world.events == []
     assert world.value("aisix_requests_total", status="401", model="unresolved", provider="unknown") == 1
+
+
+async def test_a_caller_without_a_key_is_counted_and_not_logged() -> None:
+    world = make(standard())
+    for error in (Unauthenticated("no"), BadRequest("no")):
+        exchange = exchange_of(world, headers={})
+        exchange.status, exchange.error = error.status, error
+        settle(exchange)
+    assert [line["status"] for line in world.lines] == [400]
+    assert world.value("aisix_requests_total", status="401") == 1
 
 
 async def test_a_failure_before_any_attempt_is_one_event() -> None:

@@ -1,6 +1,7 @@
 """What is written down when an exchange is over: metrics, the access log line, usage events. Once, and at once,
 unless tokens have to be counted first.
 
+A caller without a usable key leaves no line: aisix_auth_decisions_total counts it (data-plane 10.2).
 Called by `open_account` after everything else was settled; writes nothing to the caller and raises nothing on purpose.
 """
 
@@ -9,7 +10,7 @@ from typing import Any
 
 from aisix_common.clock import rfc3339
 
-from ..canonical.errors import GatewayError
+from ..canonical.errors import GatewayError, Unauthenticated
 from ..canonical.usage import NO_USAGE, Usage
 from ..telemetry.access_log import MESSAGE, tame
 from ..telemetry.proxy_metrics import UNKNOWN, ExchangeCells, Subject
@@ -34,7 +35,7 @@ def settle(exchange: Exchange) -> None:
 def _write_down(exchange: Exchange, ended: float, usage: Usage) -> None:
     exchange.usage = usage
     _count(exchange, ended)
-    if exchange.services.access_log.enabled:
+    if exchange.services.access_log.enabled and not isinstance(exchange.error, Unauthenticated):
         exchange.services.access_log.write(_line(exchange, ended))
     if exchange.services.usage_sinks and exchange.key is not None and exchange.endpoint.operation is not None:
         _emit(exchange, ended)
@@ -48,7 +49,8 @@ def _count(exchange: Exchange, ended: float) -> None:
     else:
         stream = exchange.request is not None and exchange.request.stream
         client = exchange.services.client_types.of(exchange.inbound.headers.get("User-Agent", ""))
-        what = (endpoint.path, exchange.model, stream, exchange.status, client)
+        model = exchange.model
+        what = (endpoint.path, model and model.row, stream, exchange.status, client)
         cells = key.remembered(what)
         if cells is None:
             subject = _subject(exchange, client)

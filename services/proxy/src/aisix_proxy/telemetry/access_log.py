@@ -1,4 +1,7 @@
-"""One line per finished request (data-plane 10.2), as one dict to the batched writer. Never holds a key or a body."""
+"""One line per finished request (data-plane 10.2), as one dict to the batched writer. Never holds a key or a body.
+
+None for callers without a usable key: who has none must not be able to fill the log.
+"""
 
 import re
 from typing import Any, Final, Protocol
