@@ -80,6 +80,25 @@ def test_memories_are_bounded() -> None:
     assert len(key_of(one)._cells) <= 256
 
 
+def test_long_names_are_served_only_where_configured_and_never_remembered() -> None:
+    long, wide = "w-" + "x" * 255, "w-" + "\u00e9" * 128
+    one = compiled(snapshot_of(provider_key(), model("w-*", model_name="*"), model("y" * 300), api_key()))
+    for name in (long, wide, "w-\udcff" + "\u00e9" * 127):
+        assert one.model(name) is None
+    assert one.model(long[:-1]) is not None
+    assert model_of(one, "y" * 300).name == "y" * 300
+    assert list(one._named) == [long[:-1]]
+
+
+def test_the_records_of_one_wildcard_row_share_its_identity() -> None:
+    snapshot = snapshot_of(provider_key(), model("w-*", model_name="*"), api_key())
+    one = compiled(snapshot)
+    first, second = model_of(one, "w-1"), model_of(one, "w-2")
+    assert first is not second
+    assert first.row is second.row
+    assert model_of(compiled(changed(snapshot, model("w-*", model_name="x*"))), "w-1").row is not first.row
+
+
 def test_exact_names_come_before_wildcards_and_longer_patterns_first() -> None:
     one = compiled(
         snapshot_of(

@@ -169,6 +169,18 @@ async def test_an_unknown_model_is_named_in_quotes() -> None:
     assert caught.value.message == 'model "a\\"b" not found'
 
 
+async def test_messages_quote_little_of_a_long_name() -> None:
+    long = "demo-" + "x" * 10_000
+    exchange = exchange_of(make(standard()))
+    exchange.requested_model = long
+    with pytest.raises(ModelNotFound) as missing:
+        await resolve_model(exchange)
+    with pytest.raises(Forbidden) as refused:
+        await authorize(await ready("y" * 300, model={"display_name": "y" * 300}, key={"allowed_models": []}))
+    for error in (missing.value, refused.value):
+        assert len(error.message) < 300
+
+
 async def ready(requested: str = "demo-model", peer: str = "192.0.2.9", **rows: Any) -> Any:
     world = make(snapshot_of(provider_key(), model(**rows.get("model", {})), api_key(**rows.get("key", {}))))
     exchange = exchange_of(world, peer=peer)

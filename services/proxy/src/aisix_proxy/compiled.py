@@ -19,6 +19,8 @@ _REMEMBERED_KEYS: Final = 20_000
 _REMEMBERED_CREDENTIALS: Final = 10_000
 _REMEMBERED_NAMES: Final = 1024
 _CELLS_PER_KEY: Final = 256
+_LONGEST_NAME: Final = 256
+"""Bytes of a name a wildcard may stand for, and of one that is remembered: callers make names up."""
 
 
 class CompiledKey:
@@ -157,7 +159,10 @@ class Compiled:
     def _find(self, name: str) -> CompiledModel | None:
         """Look a name up, and remember what it means: bounded, for with wildcards callers may make up names."""
         entry = self.snapshot.table(Model).by_name.get(name)
-        record = self._record(entry) if entry is not None and "*" not in name else self._capture(name)
+        exact = self._record(entry) if entry is not None and "*" not in name else None
+        if _too_long(name):
+            return exact
+        record = exact or self._capture(name)
         if record is not None:
             if len(self._named) >= _REMEMBERED_NAMES:
                 self._named.clear()
@@ -169,6 +174,10 @@ class Compiled:
             if _matches(name, before, after):
                 return captured(self._record(entry), name[len(before) : len(name) - len(after)])
         return None
+
+
+def _too_long(name: str) -> bool:
+    return len(name) > _LONGEST_NAME or len(name.encode(errors="surrogatepass")) > _LONGEST_NAME
 
 
 def _wildcards(snapshot: Snapshot) -> tuple[tuple[str, str, Entry[Model]], ...]:

@@ -60,6 +60,7 @@ class CompiledModel:
         "name",
         "problem",
         "restricted",
+        "row",
         "target",
     )
 
@@ -68,6 +69,9 @@ class CompiledModel:
         self.entry = entry
         self.key_entry = key_entry
         self.name = model.display_name
+        self.row = object()
+        """The same in all records that one state of a wildcard row has for callers' names: what is kept by it is kept
+        once for the row, however many names callers make up."""
         cidrs = _given(model.allowed_cidrs) or ()
         self.restricted = bool(cidrs)
         """Only some addresses may use it; with none that can be read, nobody may."""
@@ -155,6 +159,7 @@ def captured(compiled: CompiledModel, text: str) -> CompiledModel:
     if target is None or "*" not in target.model_name:
         return compiled
     copy = CompiledModel(compiled.entry, compiled.key_entry)
+    copy.row = compiled.row
     copy.target = msgspec.structs.replace(target, model_name=target.model_name.replace("*", text))
     copy.adapter = compiled.adapter
     return copy
@@ -162,8 +167,12 @@ def captured(compiled: CompiledModel, text: str) -> CompiledModel:
 
 def quoted(name: str) -> str:
     """A name as messages show it: in double quotes, with quotes, backslashes and controls escaped (data-plane 2.3)."""
-    shown = name if len(name) <= 256 else name[:256] + "…"
-    return msgspec.json.encode(shown.encode(errors="replace").decode()).decode()
+    return msgspec.json.encode(shortened(name).encode(errors="replace").decode()).decode()
+
+
+def shortened(name: str) -> str:
+    """As much of a caller's name as messages repeat."""
+    return name if len(name) <= 256 else name[:256] + "…"
 
 
 def _wire(model: Model, key: ProviderKey) -> str:

@@ -1,6 +1,7 @@
 """Whether this caller may use that model: the key's list, then the model's networks (data-plane 3)."""
 
 from ...canonical.errors import Forbidden
+from ...compiled_model import shortened
 from ..client_address import parse_address, within
 from ..exchange import Exchange
 
@@ -11,7 +12,7 @@ async def authorize(exchange: Exchange) -> None:
     assert key is not None and model is not None
     if not key.allows(exchange.requested_model):
         raise Forbidden(
-            f"Access to model '{exchange.requested_model}' is forbidden",
+            f"Access to model '{shortened(exchange.requested_model)}' is forbidden",
             type="invalid_request_error",
             code="model_access_forbidden",
         )
