@@ -55,6 +55,21 @@ def test_every_problem_has_a_line(tmp_path: Path) -> None:
     ]
 
 
+def test_tls_files_are_looked_at_before_anything_starts(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        'proxy: {addr: "127.0.0.1:0", tls: {cert_file: no.crt, key_file: no.key}}\n'
+        "etcd: {endpoints: [a]}\nadmin: {admin_keys: [k]}\nupstream: {tls: {ca_file: no.ca}}\n"
+    )
+    run = _run("-c", str(config))
+    assert (run.returncode, run.stdout) == (1, "")
+    assert [line.strip().split(":")[0] for line in run.stderr.splitlines()[1:]] == [
+        "proxy.tls.cert_file",
+        "proxy.tls.key_file",
+        "upstream.tls.ca_file",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "path"),
     [("resources_file: r.yaml\n", "resources_file"), ("managed: {enabled: true}\netcd: {endpoints: [a]}\n", "managed")],

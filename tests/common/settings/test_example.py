@@ -20,7 +20,7 @@ def test_it_loads_with_everything_commented_in(tmp_path: Path) -> None:
     kept = [line for line in text.splitlines() if not re.match(r" +[A-Z]", line) and "folder must" not in line]
     everything = tmp_path / "config.yaml"
     everything.write_text("\n".join(kept))
-    settings = load(everything, {"ETCD_PASSWORD": "x"}).settings
+    settings = load(everything, {"ETCD_PASSWORD": "x", "AISIX_ETCD__ENDPOINTS": "https://127.0.0.1:2379"}).settings
     assert settings.proxy.tls is not None
     assert settings.etcd.tls is not None
     assert settings.proxy.real_ip.recursive

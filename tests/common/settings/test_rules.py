@@ -11,6 +11,7 @@ from tests.common.settings.documents import built, loaded, problems
 BASE = 'proxy: {addr: "1.1.1.1:1"}\nadmin: {admin_keys: [k]}\netcd: {endpoints: [a]}\n'
 PROXY = 'proxy: {{addr: "1.1.1.1:1", {}}}\nadmin: {{admin_keys: [k]}}\netcd: {{endpoints: [a]}}\n'
 ETCD = 'proxy: {{addr: "1.1.1.1:1"}}\nadmin: {{admin_keys: [k]}}\netcd: {{{}}}\n'
+TLS = "tls: {ca_cert_file: a, client_cert_file: b, client_key_file: c}"
 REWRITE = PROXY.format("url_rewrites: [{{match: '{}', rewrite: '{}'}}]")
 
 BROKEN: list[tuple[str, str, str]] = [
@@ -28,6 +29,9 @@ BROKEN: list[tuple[str, str, str]] = [
     (ETCD.format("endpoints: [' a:1']"), "etcd.endpoints[0]", "must be http://host:port"),
     (ETCD.format("endpoints: ['http://b:70000']"), "etcd.endpoints[0]", "must be http://host:port"),
     (ETCD.format("endpoints: [' a:1']"), "etcd.endpoints[0]", "must be http://host:port"),
+    (ETCD.format(f"endpoints: ['https://a', 'http://b:1'], {TLS}"), "etcd.endpoints[1]", "contradicts etcd.tls"),
+    (ETCD.format("endpoints: ['https://a', 'http://b:1']"), "etcd.endpoints", "must not mix"),
+    (ETCD.format("endpoints: [a, 'https://b']"), "etcd.endpoints", "must not mix"),
     (ETCD.format("endpoints: [a], prefix: ''"), "etcd.prefix", "a folder of its own"),
     (ETCD.format("endpoints: [a], prefix: //"), "etcd.prefix", "a folder of its own"),
     (ETCD.format("endpoints: [a], prefix: '/a b'"), "etcd.prefix", "a folder of its own"),
@@ -160,6 +164,11 @@ def test_rewrites_that_work(rewrite: str) -> None:
 )
 def test_endpoints_that_work(endpoint: str) -> None:
     assert loaded("", {"AISIX_ETCD__ENDPOINTS": endpoint}).settings.etcd.endpoints == (endpoint,)
+
+
+@pytest.mark.parametrize("endpoints", ["https://a, b:1", "https://a, https://b", "a, b"])
+def test_endpoints_that_work_with_tls(endpoints: str) -> None:
+    built(ETCD.format(f"endpoints: '{endpoints}', {TLS}"))
 
 
 def test_file_mode_needs_no_etcd_and_an_empty_etcd_is_none() -> None:

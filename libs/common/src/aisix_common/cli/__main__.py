@@ -13,6 +13,7 @@ from pathlib import Path
 from aisix_common.errors import ConfigurationError
 from aisix_common.processes import Command, hold_lifeline
 from aisix_common.settings import load, refuse_unbuilt
+from aisix_common.settings.files import refuse_unreadable
 from aisix_common.settings.loader import SUPERVISED, report
 from aisix_common.settings.notices import severity
 from aisix_common.settings.sources import locate
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None, services: Sequence[Service] = S
         path = locate(_config_path(arguments, environ))
         loaded = load(path, environ)
         refuse_unbuilt(loaded.settings)
+        refuse_unreadable(loaded.settings)
     except ConfigurationError as error:
         Notes().fail(report(error))
         return 1

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from ..errors import AisixError, ConfigurationError, Problem
 from ..metrics import Metrics
 from ..settings import Address, ListenerTls
+from ..settings.files import why_unreadable
 
 BACKLOG: Final = 4096
 """Connections the kernel keeps for us while the loop is busy."""
@@ -184,12 +185,9 @@ def tls_context(files: ListenerTls, label: str) -> ssl.SSLContext:
     Raises ConfigurationError that names `label` and the file, never what is in it.
     """
     for key, path in (("cert_file", files.cert_file), ("key_file", files.key_file)):
-        try:
-            with open(path, "rb") as file:
-                file.read(1)
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else "unreadable"
-            raise ConfigurationError([Problem(f"{label}.{key}", f"cannot read {path}: {reason}")]) from None
+        reason = why_unreadable(path)
+        if reason is not None:
+            raise ConfigurationError([Problem(f"{label}.{key}", f"cannot read {path}: {reason}")])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])

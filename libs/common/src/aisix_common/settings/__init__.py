@@ -2,7 +2,7 @@
 
 `values` vocabulary, `listeners storage outbound observability control schema` the sections, `sources` files and
 environment, `walker` documents to values, `rules` what fields must agree on, `loader` the way through all of them,
-`reference` the page made from the sections' docstrings.
+`files` whether TLS files can be read, `reference` the page made from the sections' docstrings.
 """
 
 from .control import Managed, Secrets

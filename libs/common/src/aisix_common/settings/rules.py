@@ -84,6 +84,12 @@ def _etcd(etcd: Etcd) -> _Found:
         match = _ENDPOINT.fullmatch(endpoint)
         if match is None or int(match["port"] or 0) > 65535:
             yield f"endpoints[{index}]", "must be http://host:port, https://host:port or host:port"
+        elif etcd.tls is not None and endpoint.startswith("http://"):
+            yield f"endpoints[{index}]", "contradicts etcd.tls: write https://, or remove the tls section"
+    if etcd.tls is None and 0 < sum(endpoint.startswith("https://") for endpoint in etcd.endpoints) < len(
+        etcd.endpoints
+    ):
+        yield "endpoints", "must not mix endpoints with and without TLS: write https:// before all of them or none"
     root = etcd.resource_root
     if not root.strip("/") or any(character.isspace() or not character.isprintable() for character in root):
         yield "prefix", "must name a folder of its own in etcd, such as /aisix"
