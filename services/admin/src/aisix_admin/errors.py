@@ -10,7 +10,10 @@
         Conflict              409   the name is in use
         TooLarge              413
         WrongMediaType        415
+        UnmetExpectation      417
+        HungUp                499   nobody reads the answer; it is for the log and the count
         Invalid               400   the document, or what stands around it; lists all problems
+        BrokenBody            400   the body cannot be read to its end; the connection is of no more use
       StoreTroubleError
         Undecodable           500   the row in etcd is not a document of its kind
         Busy                  503   others kept writing: try again
@@ -106,9 +109,34 @@ class TooLarge(CallerError):
 
 
 class WrongMediaType(CallerError):
-    """The body is not declared as JSON."""
+    """The body is not declared as JSON, or is encoded."""
 
     status = 415
+
+
+class UnmetExpectation(CallerError):
+    """An `Expect` that we do not know. Its value is not repeated."""
+
+    status = 417
+
+    def __init__(self) -> None:
+        super().__init__("only `Expect: 100-continue` can be met")
+
+
+class HungUp(CallerError):
+    """The client went away before its body was there."""
+
+    status = 499
+
+    def __init__(self) -> None:
+        super().__init__("the client closed the connection before the body of its request was there")
+
+
+class BrokenBody(CallerError):
+    """The framing of the body is broken."""
+
+    def __init__(self) -> None:
+        super().__init__("the body of the request is not framed as HTTP/1.1 asks for")
 
 
 class Invalid(CallerError):

@@ -1,11 +1,12 @@
 """aiohttp's connections for the admin listener, with what aiohttp says on its own put into our words.
 
 A request that cannot be parsed never reaches the application. aiohttp would quote its bytes, which may hold an admin
-key, in the log and in the answer; here neither happens.
+key, in the log and in the answer; here neither happens. Nor does it unpack bodies or answer `Expect` by itself,
+which would come before the credential is looked at.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -21,6 +22,10 @@ IDLE_SECONDS: Final = 75.0
 
 LINGER_SECONDS: Final = 2.0
 """How long the rest of a body is still read when the answer went out before its end."""
+
+
+EXPECT: Final = web.RequestKey("expect", str)
+"""The value of the request's `Expect` header, which aiohttp does not get to see."""
 
 
 class _Protocol(RequestHandler):
@@ -44,6 +49,26 @@ class _Protocol(RequestHandler):
         response.force_close()
         return response
 
+    def log_exception(self, *args: Any, **more: Any) -> None:
+        """aiohttp's own code failed; the text of an error may hold anything a client sent."""
+        error = more.get("exc_info")
+        self._log.error("a connection failed", error=type(error).__name__)
+
+
+def _expectations_noted(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
+    """`make`, which makes requests, told nothing of `Expect`."""
+
+    def noted(message: Any, *more: Any) -> web.BaseRequest:
+        if "Expect" not in message.headers:
+            return make(message, *more)
+        headers = message.headers.copy()
+        expected = ", ".join(headers.popall("Expect"))
+        request = make(message._replace(headers=type(message.headers)(headers)), *more)
+        request[EXPECT] = expected
+        return request
+
+    return noted
+
 
 class Front:
     """What makes and closes the connections of the admin listener (`aisix_common.service.Connections`)."""
@@ -52,6 +77,7 @@ class Front:
         """`runner` was set up already; whoever did that cleans it up."""
         server = runner.server
         assert server is not None, "the runner was set up"
+        server.request_factory = _expectations_noted(server.request_factory)
         self._server = server
         self._log = log
         self._idle = idle_seconds
@@ -67,6 +93,7 @@ class Front:
             keepalive_timeout=self._idle,
             lingering_time=LINGER_SECONDS,
             tcp_keepalive=True,
+            auto_decompress=False,
         )
 
     @property

@@ -15,15 +15,16 @@ from aisix_common.errors import Problem
 from aisix_common.resources import API_KEYS, Kind, Rejected, document, masked, read
 from aisix_common.secret import Secret
 
-from ..body import parse_object, require_json
+from ..body import parse_object
 from ..caller_keys import Admitted, admit
-from ..errors import Conflict, TooSlow, Undecodable
+from ..errors import Conflict, Undecodable
 from ..services import Services
 from ..store import Draft, Row
 from ..validation import created, replaced
 from . import shapes
 from .description import describe, gives, takes
 from .edge import WHO, Handler, answer
+from .intake import read_body
 
 _BREATH: Final = 200
 """Rows of a list that are decoded before other requests get their turn."""
@@ -126,13 +127,7 @@ def deleting(kind: Kind[Any], services: Services) -> Handler:
 
 
 async def _document(request: web.Request, services: Services) -> dict[str, Any]:
-    require_json(request.headers.get("Content-Type"))
-    try:
-        async with asyncio.timeout(services.body_seconds):
-            body = await request.read()
-    except TimeoutError:
-        raise TooSlow from None
-    return parse_object(body)
+    return parse_object(await read_body(request, services.body_seconds))
 
 
 def _admit(
@@ -180,7 +175,7 @@ def _described(
             409: "The name is in use by another resource of this kind.",
             408: "The body did not arrive in time.",
             413: "The body is too large.",
-            415: "The body is not declared as JSON.",
+            415: "The body is not declared as JSON, or is encoded.",
         }
     if verb == "get":
         errors[500] = "The row in etcd is no document of this kind."

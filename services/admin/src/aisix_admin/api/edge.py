@@ -18,8 +18,9 @@ from aisix_common.service.headers import REQUEST_ID, SERVER, chosen_request_id, 
 
 from ..auth import credential
 from ..body import BODY_LIMIT
-from ..errors import AdminError, CallerError, NoSuchPath, TooLarge, Unauthenticated, WrongMethod
+from ..errors import AdminError, BrokenBody, CallerError, NoSuchPath, TooLarge, Unauthenticated, WrongMethod
 from ..services import Services
+from .intake import require_known_expectation
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -42,6 +43,8 @@ def refusal(error: AdminError) -> web.Response:
     response = answer({"error_msg": error.message, "errors": shown}, error.status)
     if isinstance(error, WrongMethod):
         response.headers["Allow"] = error.allowed
+    if isinstance(error, BrokenBody):
+        response.force_close()
     return response
 
 
@@ -95,6 +98,7 @@ def edge(services: Services) -> Middleware:
 
 async def _answered(request: web.Request, handler: Handler, services: Services, request_id: str) -> web.StreamResponse:
     try:
+        require_known_expectation(request)
         return await handler(request)
     except AdminError as error:
         if not isinstance(error, CallerError):
