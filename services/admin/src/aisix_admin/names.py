@@ -63,7 +63,7 @@ class NameIndex:
         self.name_of = name_of
         self._names: dict[str, Names] = {kind: Names() for kind in self.kinds}
         self.listings = 0
-        """How many whole lists were seen since the start; each after the first means that the watch had to begin anew."""
+        """How many whole lists were seen since the start; each after the first: the watch had to begin anew."""
         self.revision = 0
         """The etcd revision up to which everything was delivered."""
 
