@@ -24,6 +24,8 @@ from .notes import Notes
 _STARTING: Final = 10.0
 """Seconds in which the early end of one child means that the gateway did not come up: nobody is drained for then."""
 
+_LOOK_SECONDS: Final = 0.5
+
 _ASKED: Final = frozenset({0, 128 + signal.SIGTERM})
 """Exit codes of a child that ended because it was asked to; the second if it had not even finished its start."""
 
@@ -107,7 +109,7 @@ class _Watch:
     def follow(self) -> int:
         """Handle events until no child is left; the exit code."""
         while self._running:
-            event = self._events.get()
+            event = self._next()
             if isinstance(event, _Ended):
                 self._ended(event)
             else:
@@ -117,6 +119,15 @@ class _Watch:
         name, code = self._culprit.child.name, self._culprit.code
         self._notes.fail(f"{name} ended with exit code {code}; its own last lines say why")
         return code or 1
+
+    def _next(self) -> _Event:
+        """Wait for the next event. A signal that arrives at the very beginning of a wait does not end it: Python runs
+        its handler, which makes the event, only afterwards. So no wait is long."""
+        while True:
+            try:
+                return self._events.get(timeout=_LOOK_SECONDS)
+            except queue.Empty:
+                pass
 
     def _signalled(self, number: signal.Signals) -> None:
         if number == signal.SIGHUP:
