@@ -8,6 +8,8 @@ from aisix_common.errors import ConfigurationError
 from aisix_common.settings.storage import Etcd, EtcdTls
 from aisix_common.store.options import EtcdOptions, TlsMaterial, etcd_options, targets
 
+from tests.support.authority import authority
+
 
 @pytest.mark.parametrize(
     ("endpoint", "uri", "name"),
@@ -77,20 +79,44 @@ def test_user_and_password_count_only_together(settings: Etcd) -> None:
     assert options.user is None and options.password is None
 
 
-def test_tls_files_are_read(tmp_path: Path) -> None:
-    for name in ("ca", "cert", "key"):
-        (tmp_path / name).write_text(f"PEM of {name}")
-    tls = EtcdTls(
-        ca_cert_file=str(tmp_path / "ca"),
-        client_cert_file=str(tmp_path / "cert"),
-        client_key_file=str(tmp_path / "key"),
+def tls_files(folder: Path, **replaced: str) -> EtcdTls:
+    """A good `etcd.tls` in `folder`, with other contents for the files (`ca`, `cert`, `key`) that are `replaced`."""
+    leaf = authority().leaf()
+    for name, text in {"ca": authority().pem, "cert": leaf.certificate, "key": leaf.key, **replaced}.items():
+        (folder / name).write_text(text)
+    return EtcdTls(
+        ca_cert_file=str(folder / "ca"),
+        client_cert_file=str(folder / "cert"),
+        client_key_file=str(folder / "key"),
         domain_name="etcd.example",
     )
+
+
+def test_tls_files_are_read(tmp_path: Path) -> None:
+    tls = tls_files(tmp_path)
     options = etcd_options(Etcd(endpoints=("a:1",), tls=tls), {})
-    assert options.tls == TlsMaterial(
-        ca=b"PEM of ca", certificate=b"PEM of cert", key=b"PEM of key", domain_name="etcd.example"
-    )
-    assert "PEM of key" not in repr(options)
+    assert options.tls is not None and options.tls.key is not None
+    ca, certificate, key = ((tmp_path / name).read_bytes() for name in ("ca", "cert", "key"))
+    assert options.tls == TlsMaterial(ca=ca, certificate=certificate, key=key, domain_name="etcd.example")
+    assert key.decode() not in repr(options) and "PRIVATE" not in repr(options)
+
+
+@pytest.mark.parametrize(
+    ("replaced", "paths"),
+    [
+        ({"ca": "canary"}, ["etcd.tls.ca_cert_file"]),
+        ({"ca": ""}, ["etcd.tls.ca_cert_file"]),
+        ({"cert": "canary"}, ["etcd.tls.client_cert_file"]),
+        ({"key": "canary"}, ["etcd.tls.client_cert_file"]),
+        ({"key": authority().leaf().key}, ["etcd.tls.client_cert_file"]),
+        ({"ca": "canary", "key": ""}, ["etcd.tls.ca_cert_file", "etcd.tls.client_cert_file"]),
+    ],
+)
+def test_tls_files_that_cannot_be_used_are_named(replaced: dict[str, str], paths: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        etcd_options(Etcd(endpoints=("a:1",), tls=tls_files(tmp_path, **replaced)), {})
+    assert [problem.path for problem in refusal.value.problems] == paths
+    assert "canary" not in str(refusal.value) and str(tmp_path) in str(refusal.value)
 
 
 def test_every_unreadable_file_is_named_at_once(tmp_path: Path) -> None:

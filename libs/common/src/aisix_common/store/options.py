@@ -4,7 +4,8 @@ Knows files and names of environment variables, no network. Rules: `docs/decisio
 """
 
 import ipaddress
-from collections.abc import Mapping
+import ssl
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -153,9 +154,30 @@ def _tls(settings: EtcdTls, problems: list[Problem]) -> TlsMaterial:
             problems.append(Problem(f"etcd.tls.{name}", f"cannot read {path}: {error.strerror or 'not readable'}"))
             return None
 
-    return TlsMaterial(
+    material = TlsMaterial(
         ca=read("ca_cert_file", settings.ca_cert_file),
         certificate=read("client_cert_file", settings.client_cert_file),
         key=read("client_key_file", settings.client_key_file),
         domain_name=settings.domain_name or None,
     )
+    problems += _unusable(settings, material)
+    return material
+
+
+def _unusable(settings: EtcdTls, read: TlsMaterial) -> Iterator[Problem]:
+    """What is wrong inside the files that could be read: gRPC says nothing of it, every call would merely fail."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if read.ca is not None:
+        try:
+            context.load_verify_locations(cafile=settings.ca_cert_file)
+        except (ssl.SSLError, OSError, ValueError):
+            yield Problem("etcd.tls.ca_cert_file", f"{settings.ca_cert_file} must hold PEM certificates of authorities")
+    if read.certificate is not None and read.key is not None:
+        try:
+            # A password callback keeps OpenSSL from asking on the terminal for a key that has one.
+            context.load_cert_chain(settings.client_cert_file, settings.client_key_file, password=lambda: b"")
+        except (ssl.SSLError, OSError, ValueError):
+            rule = "must be a PEM certificate and its private key, unencrypted"
+            yield Problem(
+                "etcd.tls.client_cert_file", f"{settings.client_cert_file} and {settings.client_key_file} {rule}"
+            )
