@@ -3,7 +3,7 @@
 import pytest
 
 from aisix_admin.errors import Invalid
-from aisix_admin.validation import created, replaced
+from aisix_admin.validation import created, replaced, to_store
 from aisix_common.resources import MODELS, PROVIDER_KEYS, ProviderKey
 from aisix_common.secret import MASK, Secret
 
@@ -52,6 +52,16 @@ def test_sentences(document: dict[str, object], message: str, paths: list[str]) 
         created(MODELS, document)
     assert refused.value.message == message
     assert [problem.path for problem in refused.value.problems] == paths
+
+
+def test_unknown_fields_do_not_follow_to_another_place() -> None:
+    """They may be secrets of a newer build."""
+    row = b'{"display_name": "p", "api_key": "k", "api_base": "https://here", "new": 1}'
+    current = created(PROVIDER_KEYS, KEY)
+    renamed = created(PROVIDER_KEYS, {**KEY, "display_name": "q"})
+    assert to_store(PROVIDER_KEYS, renamed, current, row)["new"] == 1
+    assert "new" not in to_store(PROVIDER_KEYS, renamed, None, row)
+    assert "new" not in to_store(PROVIDER_KEYS, created(PROVIDER_KEYS, {**KEY, "api_base": "https://x"}), current, row)
 
 
 def test_replaced_keeps_by_mask() -> None:

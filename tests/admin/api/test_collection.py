@@ -263,6 +263,13 @@ async def test_unknown_fields_of_foreign_writers_are_not_shown(admin: RunningAdm
     await admin.etcd.put(f"{admin.prefix}/models/foreign", json.dumps(row).encode())
     answer = await admin.send("GET", "/models/foreign")
     assert answer.status == 200 and b"canary-unknown" not in answer.body
+    status, body = await admin.call("PUT", "/models/foreign", {**answer.json["value"], "model_name": "new"})
+    assert status == 200 and "canary-unknown" not in json.dumps(body)
+    stored = await admin.etcd.get(f"{admin.prefix}/models/foreign")
+    assert stored is not None and json.loads(stored.value)["future_knob"] == "canary-unknown", "written back unseen"
+    assert json.loads(stored.value)["model_name"] == "new"
+    status, body = await admin.call("PUT", "/models/foreign", row)
+    assert status == 400 and body["errors"][0]["path"] == "/future_knob"
 
 
 class TestCallerKeys:

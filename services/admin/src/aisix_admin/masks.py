@@ -44,11 +44,16 @@ def restore(kind: Kind[Any], document: Mapping[str, Any], stored: Mapping[str, A
     return result
 
 
+def moved(kind: Kind[Any], old: Any, new: Any) -> list[str]:
+    """The fields in which `new` sends its secrets elsewhere than `old` did (both typed)."""
+    return [name for name in DESTINATIONS.get(kind.name, ()) if getattr(old, name) != getattr(new, name)]
+
+
 def require_same_destination(kind: Kind[Any], kept: list[tuple[str | int, ...]], old: Any, new: Any) -> None:
     """Raise Invalid when secrets were kept by mask although `new` (typed) sends them elsewhere than `old` did."""
-    moved = [name for name in DESTINATIONS[kind.name] if getattr(old, name) != getattr(new, name)] if kept else []
-    if moved:
-        reason = f"must be given again, not as {MASK}, because {', '.join(f'`{name}`' for name in moved)} changes"
+    changed = moved(kind, old, new) if kept else []
+    if changed:
+        reason = f"must be given again, not as {MASK}, because {', '.join(f'`{name}`' for name in changed)} changes"
         raise Invalid.schema([Problem(Flaw(at, "").pointer, f"{reason} where it is sent") for at in kept])
 
 

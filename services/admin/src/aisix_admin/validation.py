@@ -11,8 +11,9 @@ from aisix_common.errors import Problem
 from aisix_common.resources import Flaw, Kind, Refused, check, document
 from aisix_common.resources.reading import one_spelling
 
+from .carried import carried
 from .errors import Invalid
-from .masks import require_same_destination, restore
+from .masks import moved, require_same_destination, restore
 from .schemas import flaws
 
 
@@ -34,6 +35,16 @@ def replaced(kind: Kind[Any], sent: Mapping[str, Any], current: Any, noted: Sequ
     if current is not None:
         require_same_destination(kind, kept, current, value)
     return value
+
+
+def to_store(kind: Kind[Any], value: Any, current: Any, row: bytes) -> dict[str, Any]:
+    """The document of `value` (typed, just validated) that replaces the bytes `row`, read as `current`.
+
+    Fields of the row that this build does not know stay in it (see `carried`), unless the row is not readable
+    (`current` is None), or secrets now go elsewhere: an unknown field may be one, and nobody could send it anew.
+    """
+    plain = document(kind, value)
+    return plain if current is None or moved(kind, current, value) else carried(kind, row, plain)
 
 
 def _typed(

@@ -20,7 +20,7 @@ from ..caller_keys import Admitted, admit
 from ..errors import Conflict, Undecodable
 from ..services import Services
 from ..store import Draft, Row
-from ..validation import created, replaced
+from ..validation import created, replaced, to_store
 from . import shapes
 from .description import describe, gives, takes
 from .edge import WHO, Handler, answer
@@ -71,7 +71,7 @@ def creating(kind: Kind[Any], services: Services) -> Handler:
         value = created(kind, admitted.document, admitted.flaws)
         id = services.new_id()
         try:
-            row = await services.store.create(kind.name, id, _draft(kind, value))
+            row = await services.store.create(kind.name, id, _draft(kind, value, document(kind, value)))
         except Conflict as conflict:
             raise _worded(kind, conflict) from None
         _note(request, services, "created", kind, row)
@@ -86,7 +86,7 @@ def creating(kind: Kind[Any], services: Services) -> Handler:
 
 
 def replacing(kind: Kind[Any], services: Services) -> Handler:
-    """PUT: the whole document; only of what exists."""
+    """PUT: the whole document; only of what exists. Fields that only others know stay as they are stored."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
         sent = await _document(request, services)
@@ -99,7 +99,7 @@ def replacing(kind: Kind[Any], services: Services) -> Handler:
             admitted = _admit(kind, sent, services, None, services.follower.index.name_of(kind.name, current.value))
             value = replaced(kind, admitted.document, old, admitted.flaws)
             decided[:] = [value]
-            return _draft(kind, value)
+            return _draft(kind, value, to_store(kind, value, old, current.value))
 
         try:
             row = await services.store.replace(kind.name, id, decide)
@@ -142,8 +142,8 @@ def _admit(
     return admit(sent, services.admin_keys, make=make, stored=stored)
 
 
-def _draft(kind: Kind[Any], value: Any) -> Draft:
-    return Draft(msgspec.json.encode(document(kind, value)), kind.name_of(value))
+def _draft(kind: Kind[Any], value: Any, stored: Mapping[str, Any]) -> Draft:
+    return Draft(msgspec.json.encode(stored), kind.name_of(value))
 
 
 def _entry(kind: Kind[Any], id: str, value: Any, revision: int) -> dict[str, Any]:
