@@ -155,6 +155,55 @@ async def test_a_body_over_the_limit_is_refused_before_the_key_is_looked_at() ->
     assert world.lines[0]["status"] == 413
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "label"),
+    [("POST", "/nope", "other"), ("PUT", "/v1/models", "/v1/models"), ("POST", "/passthrough/x", "other")],
+)
+async def test_the_limit_comes_before_the_path(method: str, path: str, label: str) -> None:
+    async with serving(world := limited(10)) as port, connect(port) as connection:
+        connection.send(request(method, path, body=b"x" * 11))
+        answer = await connection.response()
+        assert await connection.closed()
+    assert (answer.status, answer.error["message"]) == (413, "request body exceeds 10-byte limit")
+    assert world.value("aisix_proxy_request_body_limit_rejections_total", endpoint=label) == 1
+
+
+async def test_a_providers_413_is_not_ours() -> None:
+    async with providers.running() as provider, serving(world := make(standard(provider.base))) as port:
+        async with connect(port) as connection:
+            connection.send(request(key=KEY, body=chat("[[status=413]]")))
+            answer = await connection.response()
+            assert (answer.status, answer.headers.get("connection")) == (413, None)
+            connection.send(request("GET", "/livez"))
+            assert (await connection.response()).status == 200
+    assert world.value("aisix_proxy_request_body_limit_rejections_total") == 0
+
+
+@pytest.mark.parametrize("status", [420, 498, 499])
+async def test_statuses_of_providers_that_no_registry_knows(status: int) -> None:
+    async with providers.running() as provider, serving(make(standard(provider.base))) as port:
+        assert (await ask(port, request(key=KEY, body=chat(f"[[status={status}]]")))).status == status
+
+
+@pytest.mark.parametrize("target", ["GET /nope", "DELETE /livez", "POST /passthrough/x"])
+async def test_answers_nobody_reads_are_not_piled_up(target: str) -> None:
+    async with serving(world := make(standard())) as port, connect(port) as connection:
+        method, path = target.split()
+        connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        many = request(method, path) * 2000
+        written = 0
+        try:
+            async with asyncio.timeout(1):
+                while written < 200_000:
+                    connection.send(many)
+                    await connection.writer.drain()
+                    written += 2000
+        except TimeoutError:
+            pass
+        assert written < 200_000, "the server read on without being read from"
+        assert world.lifecycle.in_flight == 1
+
+
 async def test_a_refused_body_is_drained_while_it_still_comes() -> None:
     async with serving(limited(10)) as port, connect(port) as connection:
         connection.send(request(body=b"x" * 1_000_000)[:500_000])

@@ -133,6 +133,43 @@ async def test_writing_to_a_caller_that_is_gone_says_so() -> None:
         assert issubclass(await asyncio.wait_for(seen, 5), ConnectionError)
 
 
+@pytest.mark.parametrize(
+    ("status", "phrase"), [(200, b"OK"), (499, b"Client Error"), (430, b"Client Error"), (599, b"Server Error")]
+)
+async def test_every_status_has_a_phrase(status: int, phrase: bytes) -> None:
+    async def handler(req: HttpRequest) -> None:
+        req.send(status, b"", b"told")
+
+    async with handled_by(handler) as connection:
+        connection.send(request("GET", "/"))
+        assert (await connection.reader.readline()).strip() == b"HTTP/1.1 %d %b" % (status, phrase)
+
+
+async def test_a_status_that_is_none_is_a_mistake_of_ours_and_the_caller_is_told() -> None:
+    async def handler(req: HttpRequest) -> None:
+        req.send(777, b"", b"")
+
+    async with handled_by(handler) as connection:
+        connection.send(request("GET", "/"))
+        assert (await connection.response()).status == 500
+
+
+async def test_an_early_answer_to_a_body_that_was_not_asked_for_ends_the_connection() -> None:
+    async def handler(req: HttpRequest) -> None:
+        if req.target == "/read":
+            await req.read_body()
+        req.send(401, b"", b"")
+
+    for path, closes in (("/read", False), ("/early", True)):
+        async with handled_by(handler) as connection:
+            whole = request("POST", path, body=b"x" * 10, headers={"Expect": "100-continue"})
+            connection.send(whole[:-10])
+            if not closes:
+                assert (await connection.head())[0] == 100
+                connection.send(whole[-10:])
+            assert ((await connection.response()).headers.get("connection") == "close") == closes
+
+
 @pytest.mark.looptime
 async def test_a_body_that_does_not_come_is_given_up() -> None:
     caught: asyncio.Future[int] = asyncio.get_running_loop().create_future()

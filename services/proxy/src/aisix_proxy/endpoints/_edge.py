@@ -4,11 +4,11 @@ An exact path table, nothing else: no patterns, no trailing slashes, no decoding
 turns a GatewayError into a response (style 1); the body of it is the dialect's business.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from ..canonical.errors import CallerError, GatewayError
+from ..canonical.errors import CallerError, GatewayError, TooLarge
 from ..canonical.usage import NO_USAGE
 from ..dialects.base import Dialect
 from ..pipeline.deliver import ReaderStalled, flush
@@ -74,6 +74,8 @@ class Edge:
         lifecycle.enter()
         try:
             await self._serve(request)
+            if request.paused:  # whoever does not read gets no second answer made for it
+                await flush(request)
         except (ConnectionError, ReaderStalled):
             request.abort()
         finally:
@@ -85,13 +87,9 @@ class Edge:
     async def _serve(self, request: HttpRequest) -> None:
         path, query = split_target(request.target)
         methods = self._routes.get(path)
-        if methods is None:
-            self._unknown(request, path)
-            return
-        route = methods.get(request.method)
+        route = methods.get(request.method) if methods else None
         if route is None:
-            request.send(405, b"Allow: %b\r\n" % ",".join(methods).encode(), b"")
-            self._count(path, 405)
+            await self._decline(request, path, methods)
             return
         inbound = Inbound(
             request.method, path, query, request.headers, request.peer, request.request_id, request.caller_request_id
@@ -104,16 +102,22 @@ class Edge:
         except GatewayError as error:
             if not request.committed:
                 self._show(request, error, route.endpoint.dialect)
-            if request.paused:
-                await flush(request)
-            if error.status == 413:
-                outcome = await request.discard_body()
-                self._services.metrics.body_limit_rejections.cell(path, route.endpoint.protocol, outcome).add(1)
+            if isinstance(error, TooLarge):
+                await self._discard(request, path, route.endpoint.protocol)
         finally:
             route.in_flight.leave()
 
-    def _unknown(self, request: HttpRequest, path: str) -> None:
-        if path.startswith("/passthrough/"):
+    async def _decline(self, request: HttpRequest, path: str, methods: Mapping[str, object] | None) -> None:
+        """No endpoint takes it. Its length is looked at all the same: that comes before the path (data-plane 1)."""
+        if request.declared_too_large:
+            label = path if methods else OTHER
+            self._show(request, request.too_large())
+            self._count(label, 413)
+            await self._discard(request, label, "openai")
+        elif methods:
+            request.send(405, b"Allow: %b\r\n" % ",".join(methods).encode(), b"")
+            self._count(path, 405)
+        elif path.startswith("/passthrough/"):
             self._show(
                 request,
                 EndpointRemoved("the /passthrough/ endpoint was removed; a passthrough route takes its place"),
@@ -123,11 +127,15 @@ class Edge:
             request.send(404, b"", b"")
             self._count(OTHER, 404)
 
+    async def _discard(self, request: HttpRequest, label: str, protocol: str) -> None:
+        outcome = await request.discard_body()
+        self._services.metrics.body_limit_rejections.cell(label, protocol, outcome).add(1)
+
     def _count(self, endpoint: str, status: int) -> None:
         self._services.metrics.anonymous(endpoint, "openai", status, inference=False).settle(0.0, None, NO_USAGE)
 
     def _show(self, request: HttpRequest, error: GatewayError, dialect: Dialect | None = None) -> None:
-        if error.status == 413:
+        if isinstance(error, TooLarge):
             request.keep_alive = False
         body, extra = (dialect or self._fallback).error(error)
         lines = b"".join(b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in extra.items())

@@ -31,10 +31,15 @@ DRAIN_BYTES: Final = 32 * 1024 * 1024
 DRAIN_SECONDS: Final = 5.0
 """What is still read of a body that was refused, so that its sender gets to read the answer (data-plane 12.4)."""
 _JOINED: Final = 64 * 1024
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+_CLASSES: Final = ("Informational", "Success", "Redirection", "Client Error", "Server Error")
 _STATUS: Final = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nServer: {SERVER}\r\n{REQUEST_ID}: ".encode()
-    for status in HTTPStatus
+    status: (
+        f"HTTP/1.1 {status} {_PHRASES.get(status, _CLASSES[status // 100 - 1])}\r\nServer: {SERVER}\r\n{REQUEST_ID}: "
+    ).encode()
+    for status in range(100, 600)
 }
+"""The beginnings of heads; providers answer with statuses that no registry knows."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -80,6 +85,7 @@ class HttpRequest:
     """See the module. `Downstream` of the exchange it begins."""
 
     __slots__ = (
+        "_asked",
         "_chunked",
         "_front",
         "_held",
@@ -106,6 +112,8 @@ class HttpRequest:
         self._front = front
         self._payload = payload
         self._protocol = protocol
+        self._asked = False
+        """The caller was told to send the body it announced with `Expect`."""
         self._chunked = False
         self._held = b""
         """The head of a stream, which waits for its first bytes."""
@@ -186,8 +194,7 @@ class HttpRequest:
             transport.abort()
 
     def _head(self, status: int, headers: bytes) -> bytes:
-        self.committed = True
-        if self._front.lifecycle.draining:
+        if self._front.lifecycle.draining or self._unasked:
             self.keep_alive = False
         connection = b""
         if not self.keep_alive:
@@ -195,9 +202,11 @@ class HttpRequest:
         elif not self.http11:
             connection = b"Connection: keep-alive\r\n"
         shown = self.caller_request_id or self.request_id
-        return b"".join(
+        head = b"".join(
             (_STATUS[status], shown.encode(), b"\r\n", self._front.date.now(), headers, connection, b"\r\n")
         )
+        self.committed = True
+        return head
 
     def _write(self, data: bytes) -> None:
         transport = self._protocol.transport
@@ -215,6 +224,11 @@ class HttpRequest:
             return False
         declared = self.headers.get("Content-Length")
         return declared is not None and int(declared) > limit
+
+    @property
+    def _unasked(self) -> bool:
+        """The caller waits to be asked for its body: it may send it or the next request after an answer like ours."""
+        return not self._payload.is_eof() and "Expect" in self.headers and not self._asked
 
     def too_large(self) -> TooLarge:
         return TooLarge(f"request body exceeds {self._front.body_limit}-byte limit")
@@ -234,6 +248,7 @@ class HttpRequest:
     async def _collect(self) -> bytes:
         if self.http11 and self.headers.get("Expect", "").lower() == "100-continue":
             self._write(_CONTINUE)
+            self._asked = True
         payload, limit = self._payload, self._front.body_limit
         pieces: list[bytes] = []
         size = 0
@@ -255,7 +270,7 @@ class HttpRequest:
         """Read on, for a while, what nobody wants. Returns how it ended: completed, cap_reached, timeout or
         client_read_error (the `outcome` label of aisix_proxy_request_body_limit_rejections_total)."""
         self.keep_alive = False
-        if self.headers.get("Expect", "").lower() == "100-continue":
+        if self._unasked:
             return "completed"  # the caller was told before it sent anything
         left = DRAIN_BYTES
         try:
