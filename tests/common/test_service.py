@@ -280,6 +280,22 @@ async def test_the_metrics_listener() -> None:
     await opened.close(0)
 
 
+@pytest.mark.looptime
+@pytest.mark.parametrize(("idle_seconds", "kept"), [(0, 75), (7, 7), (300, 300)])
+async def test_how_long_a_scraper_may_idle(idle_seconds: float, kept: float) -> None:
+    loop = asyncio.get_running_loop()
+    made = metrics_listener(Metrics(), {}, address=ANY, setting=SETTING, idle_seconds=idle_seconds)
+    near, far = socket.socketpair()
+    with closing(far):
+        far.setblocking(False)
+        await loop.connect_accepted_socket(made.make(), near)
+        await loop.sock_sendall(far, b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await loop.sock_recv(far, 65536)).startswith(b"HTTP/1.1 404")
+        begun = loop.time()
+        assert await loop.sock_recv(far, 65536) == b""
+        assert loop.time() - begun == pytest.approx(kept, abs=2)
+
+
 def test_the_metrics_path_may_not_hide_another_page() -> None:
     async def page() -> tuple[int, str, bytes]:
         return 200, "", b""

@@ -21,16 +21,16 @@ Page: TypeAlias = Callable[[], Awaitable[tuple[int, str, bytes]]]
 FAMILIES: Final = "/families"
 """Where a worker process serves what it counted, as msgpack, to its parent."""
 IDLE_SECONDS: Final = 75.0
-"""A scraper's connection is kept this long between two scrapes."""
+"""A scraper's connection is kept this long between two scrapes, unless `downstream.idle_timeout_secs` says else."""
 
 _log = get_logger(__name__)
 _encoder: Final = msgspec.msgpack.Encoder()
 
 
-def serve_pages(pages: Mapping[str, Page]) -> Connections:
+def serve_pages(pages: Mapping[str, Page], *, idle_seconds: float = 0) -> Connections:
     """Serves exactly these paths to GET and HEAD, 405 to other methods, 404 elsewhere; a page that fails is a 500.
 
-    To be called in the loop that serves.
+    A connection is closed after `idle_seconds` between two requests; 0: after 75. To be called in the loop that serves.
     """
     fixed = dict(pages)
 
@@ -47,7 +47,7 @@ def serve_pages(pages: Mapping[str, Page]) -> Connections:
             return _response(500, "", b"")
 
     # The low-level server: there is nothing to route, and no access log of these.
-    return cast("Connections", _Server(handle, access_log=None, keepalive_timeout=IDLE_SECONDS))
+    return cast("Connections", _Server(handle, access_log=None, keepalive_timeout=idle_seconds or IDLE_SECONDS))
 
 
 class _Protocol(RequestHandler):
@@ -88,12 +88,18 @@ def metrics_page(collect: Callable[[], Awaitable[Iterable[Family]]]) -> Page:
 
 
 def metrics_listener(
-    metrics: Metrics, pages: Mapping[str, Page], *, address: Address, path: str = "/metrics", setting: str
+    metrics: Metrics,
+    pages: Mapping[str, Page],
+    *,
+    address: Address,
+    path: str = "/metrics",
+    setting: str,
+    idle_seconds: float = 0,
 ) -> Listener:
     """The listener for Prometheus at `path`, and `pages` (`/status/config`, ...) beside it.
 
-    The metrics of the process itself are added. `setting` names the address in errors, as `<section>.addr`. Raises
-    ConfigurationError when `path` is also the path of a page.
+    The metrics of the process itself are added. `setting` names the address in errors, as `<section>.addr`.
+    `idle_seconds` is `downstream.idle_timeout_secs`. Raises ConfigurationError when `path` is also the path of a page.
     """
     process = ProcessMetrics()
 
@@ -108,7 +114,7 @@ def metrics_listener(
         "metrics",
         setting,
         address,
-        lambda: serve_pages(all_pages),
+        lambda: serve_pages(all_pages, idle_seconds=idle_seconds),
         behind=lambda: serve_pages({FAMILIES: families, **pages}),
         metrics=metrics,
     )

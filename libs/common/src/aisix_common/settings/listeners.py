@@ -99,7 +99,8 @@ class Downstream(Section, frozen=True, kw_only=True):
     """How connections of callers are treated, on every listener."""
 
     idle_timeout_secs: Count = 0
-    """Seconds a connection may idle between two requests; 0 means for ever."""
+    """Seconds a connection may idle between two requests; 0 means the listener's own bound: an hour on the proxy, 75
+    seconds on the admin and the metrics listeners."""
     sse_keepalive_interval_secs: Count = 15
     """Seconds of silence in a stream after which a comment line keeps the connection open; 0 turns it off."""
 

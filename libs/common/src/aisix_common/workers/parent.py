@@ -77,7 +77,8 @@ class Parent:
 
         pages = {path: _page(fleet, path) for path in MERGES}
         pages = dict(with_metrics(pages, prometheus.path, metrics_page(collect), METRICS_SETTING))
-        return [Listener("metrics", METRICS_SETTING, prometheus.addr, lambda: serve_pages(pages))]
+        idle = self._settings.downstream.idle_timeout_secs
+        return [Listener("metrics", METRICS_SETTING, prometheus.addr, lambda: serve_pages(pages, idle_seconds=idle))]
 
 
 def _page(fleet: Fleet, path: str) -> Page:
