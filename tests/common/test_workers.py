@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from aisix_common.service import Listener, serve_pages
 from aisix_common.settings import Address, ListenerTls
 from aisix_common.workers import status
+from aisix_common.workers.folder import LONGEST_PLACE, PREFIX, private_folder
 from aisix_common.workers.place import VARIABLE, Place, take_place
 
 from tests.common.test_service import get
@@ -101,6 +102,31 @@ def test_a_model_is_as_well_as_the_worker_that_saw_it_worst() -> None:
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5))
 def test_no_worker_lags_behind_the_one_that_is_shown(revisions: list[int]) -> None:
     assert status.config([applied(revision) for revision in revisions]) == applied(min(revisions))
+
+
+# Their folder
+
+
+def test_a_folder_is_private_and_gone_afterwards(tmp_path: Path) -> None:
+    with private_folder(tmp_path) as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert len(os.fsencode(folder)) - len(os.fsencode(tmp_path)) + LONGEST_PLACE + len("/worker-511.sock") < 104
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_nobody_owns_is_swept_up_and_nothing_else(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    stale = tmp_path / f"{PREFIX}stale"
+    stale.mkdir()
+    (stale / "lock").touch()
+    (stale / "worker-0.sock").touch()
+    (tmp_path / f"{PREFIX}link").symlink_to(elsewhere)
+    (tmp_path / f"{PREFIX}file").touch()
+    with private_folder(tmp_path) as mine, private_folder(tmp_path) as other:
+        kept = {elsewhere, tmp_path / f"{PREFIX}link", tmp_path / f"{PREFIX}file", mine, other}
+        assert set(tmp_path.iterdir()) == kept
+        assert list(elsewhere.iterdir()) == []
 
 
 # Real processes
@@ -225,8 +251,12 @@ def test_a_worker_that_dies_takes_the_service_down_in_order(tmp_path: Path) -> N
 def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
     with fleet(tmp_path) as kit:
         _, _, workers = wait_for_all(kit)
+        (folder,) = {Path(line["url"].removeprefix("unix:")).parent for line in kit.lines if "unix:" in str(line)}
         kit.signal(signal.SIGKILL)
         until(lambda: all(map(gone, workers)), 5)
+    assert folder.exists()
+    with private_folder():
+        assert not folder.exists(), "the next one sweeps it up"
 
 
 def test_a_drain_of_workers_waits_for_their_requests(tmp_path: Path) -> None:

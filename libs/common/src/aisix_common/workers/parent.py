@@ -2,9 +2,7 @@
 
 import asyncio
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Final
@@ -17,6 +15,7 @@ from ..service.listener import reserve
 from ..service.pages import metrics_page, with_metrics
 from ..settings import Settings
 from ..tasks import TaskOwner
+from .folder import private_folder
 from .place import Place
 from .scrape import Fleet, Worker
 from .status import MERGES
@@ -25,8 +24,6 @@ METRICS_SETTING: Final = "observability.metrics.prometheus.addr"
 WATCH_SECONDS: Final = 0.05
 """How soon the end of a worker is noticed."""
 REAP_SECONDS: Final = 1.0
-LONGEST_SOCKET_PATH: Final = 80
-"""Bytes left for a folder; a unix socket's path holds 104 on macOS, 108 on Linux."""
 
 _log = get_logger(__name__)
 
@@ -58,8 +55,7 @@ class Parent:
         return listeners
 
     def _places(self, stack: AsyncExitStack) -> list[Place]:
-        directory = _private_folder()
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        directory = str(stack.enter_context(private_folder()))
         address, reserved = reserve(self._settings.proxy.addr, "proxy.addr")
         stack.callback(reserved.close)
         addresses = {"proxy.addr": address}
@@ -86,12 +82,6 @@ def _page(fleet: Fleet, path: str) -> Page:
         return MERGES[path](await fleet.pages(path))
 
     return page
-
-
-def _private_folder() -> str:
-    """A new folder that only we can enter, with a path short enough for sockets in it."""
-    where = tempfile.gettempdir()
-    return tempfile.mkdtemp(prefix="aisix-", dir=where if len(os.fsencode(where)) < LONGEST_SOCKET_PATH else "/tmp")  # noqa: S108
 
 
 async def _watch(child: Child, index: int, lifecycle: Lifecycle) -> None:
