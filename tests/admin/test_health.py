@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from aisix_admin.health import Freshness, Instance, instance, report
+from aisix_admin.health import Freshness, Instance, instance, report, statuses
+from aisix_common.resources import BY_NAME, check
 
 FRESH = Freshness(7, 3)
 MODELS = [("1", "a"), ("2", "b")]
@@ -26,6 +27,28 @@ def test_the_worst_view_counts(instances: list[dict[str, int]], healths: list[in
     assert [row["health"] for row in body["models"]] == healths
     assert body["status"] == status
     assert body["config"] == {"snapshot_revision": 7, "snapshot_age_seconds": 3}
+
+
+@pytest.mark.parametrize(
+    ("shape", "health", "row"),
+    [
+        ({}, {}, ("direct", "healthy")),
+        ({}, {"m": 1}, ("direct", "healthy")),
+        ({}, {"m": 2}, ("direct", "unhealthy")),
+        ({}, {"other": 2}, ("direct", "healthy")),
+        ({"routing": {"targets": [{"model": "a"}]}}, {"m": 2}, ("routing", "not_applicable")),
+        (
+            {"ensemble": {"panel": [{"model": "a"}], "judge": {"model": "a"}}},
+            {"m": 2},
+            ("ensemble", "not_applicable"),
+        ),
+    ],
+)
+def test_statuses(shape: dict[str, Any], health: dict[str, int], row: tuple[str, str]) -> None:
+    direct = {} if shape else {"provider": "openai", "model_name": "x", "provider_key_id": "k"}
+    model = check(BY_NAME["models"], {"display_name": "m", **direct, **shape})
+    expected = {"id": "1", "display_name": "m", "kind": row[0], "status": row[1]}
+    assert statuses([("1", model)], [Instance(health), Instance({})]) == [expected]
 
 
 @pytest.mark.parametrize(("age", "status"), [(None, "degraded"), (300, "ok"), (301, "degraded")])

@@ -31,6 +31,7 @@ async def test_every_kind_and_call_is_in_it(admin: RunningAdmin) -> None:
     paths = (await described(admin))["paths"]
     assert set(paths) == {
         "/admin/v1/health",
+        "/admin/v1/models/status",
         *(f"/admin/v1/{kind.name}{tail}" for kind in KINDS for tail in ("", "/{id}")),
     }
     for kind in KINDS:

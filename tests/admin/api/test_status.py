@@ -26,6 +26,21 @@ async def test_health_is_the_worst_of_the_live_proxies(admin: RunningAdmin) -> N
     assert (await admin.send("GET", "/health", headers={})).status == 401
 
 
+async def test_the_status_of_each_model(admin: RunningAdmin) -> None:
+    direct = await admin.create("models", MODEL)
+    group = await admin.create("models", {"display_name": "some", "routing": {"targets": [{"model": "gpt"}]}})
+    await admin.etcd.put(f"{admin.prefix}/models/bad", b"broken")
+    await instance_row(admin, "one", {"gpt": 2})
+    status, body = await admin.call("GET", "/models/status")
+    assert status == 200
+    assert sorted(body, key=lambda row: str(row["display_name"])) == [
+        {"id": direct["id"], "display_name": "gpt", "kind": "direct", "status": "unhealthy"},
+        {"id": group["id"], "display_name": "some", "kind": "routing", "status": "not_applicable"},
+    ]
+    assert (await admin.send("GET", "/models/status", headers={})).status == 401
+    assert (await admin.call("DELETE", "/models/status"))[0] == 404, "a row may still have that id"
+
+
 async def test_probes(admin: RunningAdmin) -> None:
     for path in ("/livez", "/readyz"):
         answer = await admin.send("GET", path, headers={})

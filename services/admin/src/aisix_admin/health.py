@@ -1,4 +1,4 @@
-"""The answer of `/admin/v1/health`, made from what the proxies write about themselves. Pure.
+"""The answers of `/admin/v1/health` and `/models/status`, made from what the proxies write about themselves. Pure.
 
 Each live proxy keeps a leased row under `<run root>/instances/`; a model's health is the worst any of them sees
 (control-plane 5.2: 0 well, 1 failing, 2 failing for long).
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+
+from aisix_common.resources import Model
 
 OLD: Final = 300
 """Seconds without news from etcd after which the configuration counts as stale."""
@@ -50,6 +52,21 @@ def report(models: Iterable[tuple[str, str]], instances: Iterable[Instance], fre
         "models": shown,
         "config": {"snapshot_revision": freshness.revision, "snapshot_age_seconds": freshness.age},
     }
+
+
+def statuses(models: Iterable[tuple[str, Model]], instances: Iterable[Instance]) -> list[dict[str, Any]]:
+    """One row for each model; `models` are (id, resource). Virtual ones have no health of their own."""
+    worst = _worst(instances)
+    return [
+        {"id": id, "display_name": model.display_name, "kind": model.shape, "status": _status(model, worst)}
+        for id, model in models
+    ]
+
+
+def _status(model: Model, worst: Mapping[str, int]) -> str:
+    if model.shape != "direct":
+        return "not_applicable"
+    return "unhealthy" if worst.get(model.display_name) == 2 else "healthy"
 
 
 def _worst(instances: Iterable[Instance]) -> Mapping[str, int]:

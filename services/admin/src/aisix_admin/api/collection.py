@@ -6,7 +6,7 @@ that caller keys pass through `caller_keys` on their way in.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -23,11 +23,8 @@ from ..store import Draft, Row
 from ..validation import created, replaced, to_store
 from . import shapes
 from .description import describe, gives, takes
-from .edge import WHO, Handler, answer
+from .edge import BREATH, WHO, Handler, answer
 from .intake import read_body
-
-_BREATH: Final = 200
-"""Rows of a list that are decoded before other requests get their turn."""
 
 
 def listing(kind: Kind[Any], services: Services) -> Handler:
@@ -41,7 +38,7 @@ def listing(kind: Kind[Any], services: Services) -> Handler:
                 services.log.warning("row left out of a list", kind=kind.name, id=row.id, reason=loaded.message)
             else:
                 entries.append(_entry(kind, row.id, loaded.value, row.revision))
-            if place % _BREATH == 0:
+            if place % BREATH == 0:
                 await asyncio.sleep(0)
         return answer(entries)
 

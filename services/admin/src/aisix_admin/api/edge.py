@@ -27,6 +27,9 @@ Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 WHO: Final = web.RequestKey("admin_key", int)
 """Which admin key the caller presented: its place in the configuration."""
 
+BREATH: Final = 200
+"""Rows that a handler decodes before other requests get their turn."""
+
 _PROBES: Final = frozenset({"/livez", "/readyz"})
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 

@@ -42,6 +42,7 @@ def _crud(kind: Kind[Any], name: str) -> Sequence[Route]:
 
 ROUTES: Final = (
     *(route for kind in KINDS for route in _crud(kind, kind.name)),
+    Route("GET", "/admin/v1/models/status", status.models_status),  # before `{id}`: no model is read under that id
     Route("GET", "/admin/v1/health", status.health),
     Route("GET", "/livez", status.livez, admin=False),
     Route("GET", "/readyz", status.readyz, admin=False),

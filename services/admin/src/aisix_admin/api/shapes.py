@@ -42,6 +42,15 @@ class ModelHealth(Schema):
     health = fields.Integer(required=True, metadata={"description": "0 well, 1 failing, 2 failing for long."})
 
 
+class ModelStatus(Schema):
+    """One model as the live proxies see it, the worst of them counting. Virtual models have no status of their own."""
+
+    id = fields.String(required=True)
+    display_name = fields.String(required=True)
+    kind = fields.String(required=True, metadata={"enum": ["direct", "routing", "ensemble", "semantic"]})
+    status = fields.String(required=True, metadata={"enum": ["healthy", "unhealthy", "not_applicable"]})
+
+
 class ConfigAge(Schema):
     """How fresh this service's view of etcd is."""
 
