@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -316,6 +317,22 @@ async def test_etcd_away_and_back(fresh_etcd: EtcdServer, etcd_prefix: str) -> N
             status, body = await admin.call("POST", "/models", model(display_name="new"))
             assert status == 200, body
         assert [each["value"]["display_name"] for each in (await admin.call("GET", "/models"))[1]].count("new") == 1
+
+
+async def test_names_after_a_restore(fresh_etcd: EtcdServer, etcd_prefix: str, tmp_path: Path) -> None:
+    """A name that was free when etcd went back to a backup in which it is taken."""
+    async with running_admin(fresh_etcd.endpoint, etcd_prefix) as admin:
+        entry = await admin.create("models", model())
+        await asyncio.to_thread(fresh_etcd.snapshot, tmp_path / "backup")
+        await admin.call("DELETE", f"/models/{entry['id']}")
+        for n in range(20):
+            await admin.create("models", model(display_name=f"n{n}"))
+        await asyncio.to_thread(fresh_etcd.restore, tmp_path / "backup")
+        async with asyncio.timeout(30):
+            while (answer := await admin.call("POST", "/models", model()))[0] == 503:
+                await asyncio.sleep(0.01)
+        assert answer[0] == 409
+        assert [each["id"] for each in (await admin.call("GET", "/models"))[1]] == [entry["id"]]
 
 
 async def test_a_cut_link_under_writes(etcd: EtcdServer, etcd_prefix: str) -> None:

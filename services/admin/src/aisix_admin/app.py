@@ -15,7 +15,7 @@ from aisix_common.resources import KINDS
 from aisix_common.secret import Secret
 from aisix_common.service import Build, Lifecycle, Listener, metrics_listener
 from aisix_common.settings import Settings
-from aisix_common.store.client import EtcdClient, etcd_options
+from aisix_common.store.client import EtcdClient, EtcdOptions, etcd_options
 from aisix_common.store.types import WatchEvent
 from aisix_common.store.watch import list_and_watch
 from aisix_common.tasks import TaskOwner
@@ -85,11 +85,16 @@ async def serve(services: Services, stack: AsyncExitStack, *, idle_seconds: floa
     return Front(runner, services.log, idle_seconds=idle_seconds)
 
 
+def store_options(settings: Settings, environ: Mapping[str, str]) -> EtcdOptions:
+    """How etcd is reached: as configured, but no request takes longer than a call can bear. Raises ConfigurationError."""
+    given = etcd_options(settings.etcd, environ)
+    return replace(given, request_timeout=min(given.request_timeout, LONGEST_REQUEST))
+
+
 def build_for(settings: Settings, environ: Mapping[str, str]) -> Build:
     """What `run_service` builds the admin with. Raises ConfigurationError for settings the admin cannot run with."""
     _require_runnable(settings)
-    given = etcd_options(settings.etcd, environ)
-    options = replace(given, request_timeout=min(given.request_timeout, LONGEST_REQUEST))
+    options = store_options(settings, environ)
 
     async def build(stack: AsyncExitStack, lifecycle: Lifecycle, tasks: TaskOwner) -> Sequence[Listener]:
         client = await stack.enter_async_context(EtcdClient(options))
