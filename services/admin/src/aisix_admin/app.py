@@ -86,7 +86,7 @@ async def serve(services: Services, stack: AsyncExitStack, *, idle_seconds: floa
 
 
 def store_options(settings: Settings, environ: Mapping[str, str]) -> EtcdOptions:
-    """How etcd is reached: as configured, but no request takes longer than a call can bear. Raises ConfigurationError."""
+    """How etcd is reached: as configured, with no request longer than a call can bear. Raises ConfigurationError."""
     given = etcd_options(settings.etcd, environ)
     return replace(given, request_timeout=min(given.request_timeout, LONGEST_REQUEST))
 
