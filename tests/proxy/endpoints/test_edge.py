@@ -125,6 +125,10 @@ RAW: list[tuple[bytes, int, str]] = [
     (b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}", 400, "exclude each other"),
     (b"Content-Length: two\r\n\r\n{}", 400, "not a number"),
     (b"Content-Length: -1\r\n\r\n{}", 400, "not a number"),
+    (b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501, "chunked is the only Transfer-Encoding"),
+    (b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 501, "chunked is the only Transfer-Encoding"),
+    (b"Transfer-Encoding: identity\r\n\r\n{}", 501, "chunked is the only Transfer-Encoding"),
+    (b"Transfer-Encoding:\r\n\r\n", 501, "chunked is the only Transfer-Encoding"),
     (b"Bad Header: x\r\n\r\n", 400, "not a valid HTTP"),
     (b"X: " + b"x" * 9000 + b"\r\n\r\n", 431, "too long"),
 ]
@@ -142,6 +146,24 @@ async def test_what_cannot_be_parsed_gets_our_envelope(rest: bytes, status: int,
     assert answer.headers["server"].startswith("AISIX/")
     assert answer.headers["x-aisix-request-id"]
     assert b"sk-do-not-echo" not in answer.body
+
+
+@pytest.mark.parametrize(
+    ("version", "headers", "text"),
+    [
+        ("1.0", {"Transfer-Encoding": "chunked"}, "needs HTTP/1.1"),
+        ("0.9", {}, "versions spoken here"),
+        ("2.0", {}, "versions spoken here"),
+        ("1.2", {}, "not a valid HTTP"),
+    ],
+)
+async def test_versions(version: str, headers: dict[str, str], text: str) -> None:
+    async with serving(make(standard())) as port, connect(port) as connection:
+        connection.send(request("GET", "/livez", headers=headers, version=version) + (b"0\r\n\r\n" if headers else b""))
+        answer = await connection.response()
+        assert (answer.status, answer.headers["connection"]) == (400, "close")
+        assert text in answer.error["message"]
+        assert await connection.closed()
 
 
 async def test_a_body_over_the_limit_is_refused_before_the_key_is_looked_at() -> None:
@@ -202,6 +224,7 @@ async def test_answers_nobody_reads_are_not_piled_up(target: str) -> None:
             pass
         assert written < 200_000, "the server read on without being read from"
         assert world.lifecycle.in_flight == 1
+        connection.abort()
 
 
 async def test_a_refused_body_is_drained_while_it_still_comes() -> None:

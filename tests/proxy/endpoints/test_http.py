@@ -8,9 +8,16 @@ import pytest
 from aiohttp.web_protocol import RequestHandler
 
 from aisix_common.service import Lifecycle
-from aisix_proxy.canonical.errors import GatewayError
+from aisix_proxy.canonical.errors import BadRequest, GatewayError
 from aisix_proxy.endpoints._http import Front, HttpRequest, SlowBody
-from aisix_proxy.endpoints._server import LINGER_SECONDS, EdgeServer
+from aisix_proxy.endpoints._server import (
+    HALF_CLOSE_SECONDS,
+    HEAD_SECONDS,
+    LINGER_SECONDS,
+    PIPELINED_BYTES,
+    EdgeServer,
+)
+from aisix_proxy.pipeline.deliver import STALL_SECONDS
 
 from tests.support.raw_http import Connection, connect, request
 
@@ -210,6 +217,7 @@ async def test_a_vanished_caller_cancels_its_handler() -> None:
     async with handled_by(handler) as connection:
         connection.send(request("GET", "/"))
         await asyncio.wait_for(started, 5)
+        await asyncio.sleep(HALF_CLOSE_SECONDS)
         connection.abort()
         await asyncio.wait_for(ended, 5)
 
@@ -258,16 +266,174 @@ async def test_an_unread_body_is_not_waited_for_without_end() -> None:
         assert await connection.closed()
 
 
-async def test_requests_behind_a_declined_upgrade_and_behind_each_other_are_answered() -> None:
+async def echo(req: HttpRequest) -> None:
+    await asyncio.sleep(0)
+    req.send(200, b"", req.target.encode())
+
+
+async def test_requests_behind_each_other_are_answered() -> None:
+    async with handled_by(echo) as connection:
+        connection.send(b"".join(request("GET", f"/{n}") for n in range(100)))
+        for n in range(100):
+            assert (await connection.response()).body == b"/%d" % n
+
+
+@pytest.mark.parametrize("protocol", ["websocket", "h2c"])
+@pytest.mark.parametrize("body", [None, b"x" * 10])
+async def test_a_declined_upgrade_ends_the_connection(protocol: str, body: bytes | None) -> None:
+    async with handled_by(echo) as connection:
+        upgrade = {"Connection": "Upgrade", "Upgrade": protocol}
+        connection.send(request("POST", "/0", body=body, headers=upgrade) + request("GET", "/1"))
+        answer = await connection.response()
+        assert (answer.body, answer.headers["connection"]) == (b"/0", "close")
+        assert await connection.closed()
+
+
+async def test_a_caller_that_ends_its_side_gets_its_answers() -> None:
     async def handler(req: HttpRequest) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.02)
         req.send(200, b"", req.target.encode())
 
     async with handled_by(handler) as connection:
-        connection.send(request("GET", "/0", headers={"Connection": "Upgrade", "Upgrade": "websocket"}))
-        connection.send(b"".join(request("GET", f"/{n}") for n in range(1, 100)))
-        for n in range(100):
+        connection.send(b"".join(request("POST", f"/{n}", body=b"x") for n in range(3)))
+        connection.writer.write_eof()
+        for n in range(3):
             assert (await connection.response()).body == b"/%d" % n
+        assert await connection.closed()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", request(body=b"x" * 10)[:-5]])
+async def test_a_caller_that_ends_its_side_too_early_gets_none(sent: bytes) -> None:
+    async def handler(req: HttpRequest) -> None:
+        await req.read_body()
+        req.send(200, b"", b"")
+
+    async with handled_by(handler) as connection:
+        connection.send(sent)
+        connection.writer.write_eof()
+        assert await connection.closed()
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("before", [b"", request("GET", "/")])
+@pytest.mark.parametrize("idle", [0, 3])
+async def test_a_head_that_does_not_come_is_given_up(before: bytes, idle: float) -> None:
+    loop = asyncio.get_running_loop()
+    async with handled_by(echo, idle=idle) as connection:
+        if before:
+            connection.send(before)
+            await connection.response()
+        begun = loop.time()
+        for byte in b"GET / HTTP/1.1\r\nX: abcde":
+            connection.send(bytes([byte]))
+            await asyncio.sleep(1)
+        assert not connection.reader.at_eof()
+        await asyncio.sleep(begun + HEAD_SECONDS - 1 - loop.time())
+        assert not connection.reader.at_eof()
+        assert await connection.closed()
+
+
+@pytest.mark.looptime
+async def test_a_connection_that_never_asks_is_closed() -> None:
+    async with handled_by(echo) as connection:
+        await asyncio.sleep(HEAD_SECONDS - 1)
+        assert not connection.reader.at_eof()
+        assert await connection.closed()
+
+
+@pytest.mark.looptime
+async def test_the_idle_time_counts_from_the_last_answer_also_after_a_slow_head() -> None:
+    async with handled_by(echo, idle=3) as connection:
+        whole = request("GET", "/")
+        connection.send(whole[:5])
+        await asyncio.sleep(10)
+        connection.send(whole[5:])
+        await connection.response()
+        await asyncio.sleep(2)
+        assert not connection.reader.at_eof()
+        await asyncio.sleep(1.1)
+        assert connection.reader.at_eof()
+
+
+@pytest.mark.looptime
+async def test_a_connection_without_a_limit_is_kept() -> None:
+    async with handled_by(echo) as connection:
+        for _ in range(3):
+            connection.send(request("GET", "/"))
+            assert (await connection.response()).status == 200
+            await asyncio.sleep(600)
+
+
+async def test_what_waits_behind_a_slow_request_is_bounded() -> None:
+    loop = asyncio.get_running_loop()
+    started, go_on = loop.create_future(), loop.create_future()
+
+    async def handler(req: HttpRequest) -> None:
+        if req.target == "/slow":
+            started.set_result(req._protocol)
+            await go_on
+        req.send(200, b"", req.target.encode())
+
+    for headers, count in (({}, 100_000), ({f"X-{n}": "x" * 8000 for n in range(100)}, 40)):
+        started, go_on = loop.create_future(), loop.create_future()
+        async with handled_by(handler) as connection:
+            connection.send(request("GET", "/slow"))
+            protocol = await started
+            connection.send(request("GET", "/next", headers=headers) * count)
+            await asyncio.sleep(0.2)
+            assert len(protocol._messages) <= 32
+            held = sum(len(value) for message, _ in protocol._messages for _, value in message.raw_headers)
+            assert held < PIPELINED_BYTES + 2 * 100 * 8000
+            go_on.set_result(None)
+            assert (await connection.response()).body == b"/slow"
+            for _ in range(min(count, 1000)):
+                assert (await connection.response()).body == b"/next"
+
+
+@pytest.mark.looptime
+async def test_a_body_that_breaks_behind_another_request_is_not_waited_for() -> None:
+    loop = asyncio.get_running_loop()
+    go_on = loop.create_future()
+
+    async def handler(req: HttpRequest) -> None:
+        if req.target == "/slow":
+            await go_on
+        try:
+            await req.read_body()
+        except BadRequest as error:
+            req.send(error.status, b"", b"")
+        else:
+            req.send(200, b"", b"")
+
+    async with handled_by(handler) as connection:
+        connection.send(
+            request("GET", "/slow") + request(body=b"", headers={"Transfer-Encoding": "chunked"}) + b"1\r\nx\r\n"
+        )
+        await asyncio.sleep(0.1)
+        connection.send(b"nonsense\r\n")
+        await asyncio.sleep(0.1)
+        go_on.set_result(None)
+        assert (await connection.response()).status == 200
+        assert (await connection.response()).status == 400
+        assert await connection.closed()
+
+
+@pytest.mark.looptime
+async def test_an_answer_nobody_reads_does_not_hold_a_closed_connection() -> None:
+    gone: asyncio.Future[RequestHandler] = asyncio.get_running_loop().create_future()
+
+    async def handler(req: HttpRequest) -> None:
+        gone.set_result(req._protocol)
+        req.send(200, b"", b"x" * 50_000_000)
+
+    async with handled_by(handler) as connection:
+        connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        connection.send(request("GET", "/", headers={"Connection": "close"}))
+        protocol = await gone
+        await asyncio.sleep(STALL_SECONDS - 1)
+        assert protocol.transport is not None
+        await asyncio.sleep(2)
+        assert protocol.transport is None
 
 
 async def test_a_server_that_ends_finishes_its_answers_first() -> None:
@@ -293,7 +459,15 @@ async def test_a_server_that_ends_finishes_its_answers_first() -> None:
 
 
 def test_what_we_use_of_aiohttp_is_still_there() -> None:
-    for name in ("finish_response", "log_exception", "resume_reading", "_process_keepalive", "start"):
+    for name in (
+        "log_exception",
+        "force_close",
+        "_pause_reading_for_buffer",
+        "ssl_context",
+        "resume_reading",
+        "_process_keepalive",
+        "start",
+    ):
         assert hasattr(RequestHandler, name)
     used = {"_handler_waiter", "_keepalive_handle", "_next_keepalive_close_time", "_request_in_progress", "_waiter"}
     assert used <= set(RequestHandler.__slots__)

@@ -13,6 +13,7 @@ from aisix_proxy.endpoints._server import unparsable
         (BadHttpMessage("x"), "Content-Length already present", 400, "conflicting Content-Length headers"),
         (BadHttpMessage("x"), "Content-Length can't be present with Transfer-Encoding", 400, "exclude each other"),
         (BadHttpMessage("x"), "Invalid character in Content-Length", 400, "not a number"),
+        (BadHttpMessage("x"), "Request has invalid `Transfer-Encoding`", 501, "chunked is the only"),
         (BadHttpMessage("x"), "Invalid header value char: sk-key", 400, "not a valid HTTP/1.1 request"),
         (None, "", 400, "not a valid HTTP/1.1 request"),
     ],

@@ -217,6 +217,11 @@ class HttpRequest:
     # The body
 
     @property
+    def arrived(self) -> bool:
+        """All of it is there."""
+        return self._payload.is_eof()
+
+    @property
     def declared_too_large(self) -> bool:
         """Its Content-Length is over the limit. (The parser let one well-formed value through at most.)"""
         limit = self._front.body_limit
