@@ -109,15 +109,28 @@ async def test_a_cancelled_connect_leaves_nothing(black_hole: int) -> None:
     await client.aclose()
 
 
-async def test_keepalive_settings_reach_the_socket() -> None:
-    settings = Settings(tcp_keepalive_secs=61, tcp_keepalive_interval_secs=31, tcp_keepalive_retries=7)
+@pytest.mark.parametrize(
+    ("wanted", "taken"), [((61, 31, 7), [61, 31, 7]), ((2**31, 2**31, 2**31), [32767, 32767, 127])]
+)
+async def test_keepalive_settings_reach_the_socket(wanted: tuple[int, int, int], taken: list[int]) -> None:
+    idle, interval, retries = wanted
+    settings = Settings(tcp_keepalive_secs=idle, tcp_keepalive_interval_secs=interval, tcp_keepalive_retries=retries)
     async with Playbook(HELLO).on_stage() as upstream:
         dialer = Dialer(settings, asyncio.get_running_loop())
         sock = await dialer._connect(upstream.origin, await dialer._resolve(upstream.origin))
         with sock:
             options = [socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_NODELAY]
-            assert [sock.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [61, 31, 7, 1]
+            assert [sock.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [*taken, 1]
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+
+
+async def test_a_socket_that_takes_no_options_is_closed_and_named() -> None:
+    async with Playbook([Gone()]).on_stage() as upstream:
+        dialer = Dialer(Settings(), asyncio.get_running_loop())
+        dialer._options = [(socket.IPPROTO_TCP, 9999, 1)]
+        with pytest.raises(UpstreamUnreachable, match="prepare the connection to .*: protocol not available"):
+            await dialer._connect(upstream.origin, await dialer._resolve(upstream.origin))
+        await asyncio.wait_for(upstream.over.wait(), 5)  # `Gone` heard the end of it
 
 
 def test_peers_are_written_with_brackets() -> None:

@@ -19,6 +19,10 @@ from .connection import Connection, reason
 
 AddressInfo: TypeAlias = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
 
+MOST_SECONDS = 32767
+"""What Linux takes for the times of keepalive, in seconds; nobody takes more."""
+MOST_PROBES = 127
+"""What Linux takes for their number."""
 ATTEMPT_DELAY = 0.25
 """Seconds a slow address has before the next one is tried beside it (RFC 8305)."""
 
@@ -72,8 +76,12 @@ class Dialer:
             raise
         except OSError as problem:
             raise UpstreamUnreachable(f"connect to {peer(origin)}: {reason(problem)}") from None
-        for level, option, value in self._options:
-            sock.setsockopt(level, option, value)
+        try:
+            for level, option, value in self._options:
+                sock.setsockopt(level, option, value)
+        except OSError as problem:
+            sock.close()
+            raise UpstreamUnreachable(f"prepare the connection to {peer(origin)}: {reason(problem)}") from None
         return sock
 
     async def _establish(
@@ -105,11 +113,11 @@ def _socket_options(settings: Upstream) -> list[tuple[int, int, int]]:
     options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
     if settings.tcp_keepalive_secs:
         options.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
-        for name, value in (
-            ("TCP_KEEPIDLE", settings.tcp_keepalive_secs),
-            ("TCP_KEEPINTVL", settings.tcp_keepalive_interval_secs),
-            ("TCP_KEEPCNT", settings.tcp_keepalive_retries),
+        for name, value, most in (
+            ("TCP_KEEPIDLE", settings.tcp_keepalive_secs, MOST_SECONDS),
+            ("TCP_KEEPINTVL", settings.tcp_keepalive_interval_secs, MOST_SECONDS),
+            ("TCP_KEEPCNT", settings.tcp_keepalive_retries, MOST_PROBES),
         ):
-            if value and hasattr(socket, name):
-                options.append((socket.IPPROTO_TCP, getattr(socket, name), min(value, 32767)))
+            if value and hasattr(socket, name):  # not every system has them all
+                options.append((socket.IPPROTO_TCP, getattr(socket, name), min(value, most)))
     return options
