@@ -15,7 +15,7 @@ from aisix_proxy.canonical.errors import (
     UpstreamUnreachable,
 )
 from aisix_proxy.canonical.http import UpstreamRequest
-from aisix_proxy.upstream.client import UpstreamClient, UpstreamStream
+from aisix_proxy.upstream.client import RACE_SECONDS, UpstreamClient, UpstreamStream
 from aisix_proxy.upstream.reply import HIGH_WATER
 
 from tests.support.playbook import (
@@ -279,6 +279,16 @@ async def test_not_after_the_first_byte(client: UpstreamClient) -> None:
     assert upstream.connections == 1
 
 
+async def test_not_when_the_provider_has_had_time_to_act(client: UpstreamClient) -> None:
+    """A request that was read, and then dropped without an answer, may have cost money already."""
+    play = Playbook([Expect(), Answer(200, b"1"), Expect(), Stall(RACE_SECONDS + 0.1), Close()])
+    async with play.on_stage() as upstream:
+        await client.send(post(upstream), timeout=5, max_body=10)
+        with pytest.raises(UpstreamUnreachable, match="before any answer"):
+            await client.send(post(upstream), timeout=5, max_body=10)
+    assert (upstream.connections, len(upstream.requests)) == (1, 2)
+
+
 async def test_not_after_a_deadline(client: UpstreamClient) -> None:
     async with Playbook([Expect(), Answer(200, b"1"), Expect(), Gone()]).on_stage() as upstream:
         await client.send(post(upstream), timeout=5, max_body=10)
@@ -289,7 +299,7 @@ async def test_not_after_a_deadline(client: UpstreamClient) -> None:
 
 async def test_the_deadline_counts_from_the_first_try(client: UpstreamClient) -> None:
     """The stale connection costs time; what is left is for the second, and the message tells the whole."""
-    stale: list[Line] = [Expect(), Answer(200, b"1"), Expect(), Stall(0.15), Close()]
+    stale: list[Line] = [Expect(), Answer(200, b"1"), Expect(), Stall(0.05), Close()]
     async with Playbook(stale, [Expect(), Gone()]).on_stage() as upstream:
         await client.send(post(upstream), timeout=5, max_body=10)
         begun = asyncio.get_running_loop().time()

@@ -6,6 +6,7 @@ never follows a redirect, never tries again beyond one stale pooled connection, 
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from aisix_common.settings import Upstream
 
@@ -16,6 +17,10 @@ from .connection import Connection
 from .head import HeadWriter
 from .pool import Pools
 from .reply import Reply
+
+RACE_SECONDS: Final = 0.1
+"""How long after our request the end of a kept connection can have crossed it: a provider that closes it for being idle
+too long. Later than that it has had the request, and may have acted on it."""
 
 
 class UpstreamStream:
@@ -177,6 +182,7 @@ class UpstreamClient:
                     connection = await pool.dial(None if due is None else due - loop.time())
                 except TimeoutError:
                     raise _late(timeout) from None
+            begun = loop.time()
             reply = connection.begin(max_body, head, request.body)
             connection.watch(due)
             try:
@@ -190,7 +196,7 @@ class UpstreamClient:
             error = reply.error
             if error is None or (max_body is None and reply.head_done):
                 return connection, reply  # a stream that broke already: its bytes are read first
-            if reply.started or not connection.reused:
+            if reply.started or not connection.reused or loop.time() - begun > RACE_SECONDS:
                 raise error
             connection = None  # it was stale: the provider closed it before it saw a byte of ours
 
