@@ -113,7 +113,15 @@ def _listeners(settings: Settings, front: Front, metrics: Metrics) -> Sequence[L
     admin = settings.admin
     listeners = [Listener("admin", "admin.addr", admin.addr, lambda: front, tls=admin.tls)]
     if admin.metrics_addr is not None:
-        listeners.append(metrics_listener(metrics, {}, address=admin.metrics_addr, setting="admin.metrics_addr"))
+        listeners.append(
+            metrics_listener(
+                metrics,
+                {},
+                address=admin.metrics_addr,
+                setting="admin.metrics_addr",
+                idle_seconds=settings.downstream.idle_timeout_secs,
+            )
+        )
     return listeners
 
 
