@@ -128,7 +128,7 @@ async def test_a_socket_that_takes_no_options_is_closed_and_named() -> None:
     async with Playbook([Gone()]).on_stage() as upstream:
         dialer = Dialer(Settings(), asyncio.get_running_loop())
         dialer._options = [(socket.IPPROTO_TCP, 9999, 1)]
-        with pytest.raises(UpstreamUnreachable, match="prepare the connection to .*: protocol not available"):
+        with pytest.raises(UpstreamUnreachable, match=r"prepare the connection to .*: protocol not available"):
             await dialer._connect(upstream.origin, await dialer._resolve(upstream.origin))
         await asyncio.wait_for(upstream.over.wait(), 5)  # `Gone` heard the end of it
 
