@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aisix_proxy.wire.members import Malformed, decode_as, join_members, read_members
+from aisix_proxy.wire.members import (
+    Malformed,
+    decode_as,
+    join_items,
+    join_members,
+    read_items,
+    read_members,
+)
 
 ANY: msgspec.json.Decoder[object] = msgspec.json.Decoder()
 DEEP = 100_000
@@ -22,6 +29,33 @@ def test_values_keep_their_bytes_and_order() -> None:
         "__proto__": b"{}",
     }
     assert join_members(members) == b'{"b":1.50,"a":[1e999, {"x" :"\\u00e9"}],"__proto__":{}}'
+
+
+@pytest.mark.parametrize(
+    "items", [[], [b"1.50", b"1e999", b'{"x" :"\\u00e9"}', b"[ ]"], [b'"\\ud83d"'], [b'{"a": "\\ude00"}', b"2"]]
+)
+def test_items_keep_their_bytes_and_order(items: list[bytes]) -> None:
+    read = read_items(b"[ " + b" , ".join(items) + b" ]")
+    assert [bytes(item) for item in read] == items
+    assert join_items(read) == b"[" + b",".join(items) + b"]"
+
+
+@pytest.mark.parametrize(
+    ("data", "rule"),
+    [
+        (b"", "is not valid JSON"),
+        (b"{}", "must be a JSON array"),
+        (b'{"a":"\\ud800"}', "must be a JSON array"),
+        (b'["\\ud800",]', "is not valid JSON (byte 10)"),
+        (b"[1,]", "is not valid JSON (byte 3)"),
+        (b"[" * DEEP + b"]" * DEEP, "is nested too deeply"),
+        (b'["\\ud800",' + b"[" * DEEP + b"]" * DEEP + b"]", "is nested too deeply"),
+    ],
+)
+def test_items_that_are_refused(data: bytes, rule: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        read_items(data)
+    assert str(caught.value).startswith(rule)
 
 
 def test_of_duplicates_the_last_counts_however_it_is_spelt() -> None:

@@ -39,6 +39,20 @@ def test_nothing_to_copy(delta: object) -> None:
     assert shown(delta) == delta
 
 
+@pytest.mark.parametrize("thought", [rb"\ud83d", rb"so \ud83d\ude00", rb"\u00e9 \n", "é".encode()])
+def test_the_copy_and_the_original_have_the_bytes_that_came(thought: bytes) -> None:
+    for choices, field in (
+        (b'[ { "index": 0, "delta" : {"reasoning": "%b", "n": 1e999} }, {"delta":{}}]', ""),
+        (b'[{"delta": {"a": { "b" : "%b" } } } ]', "a.b"),
+    ):
+        members = read_members(b'{"choices": %b}' % (choices % thought))
+        show_reasoning(members, "delta", reasoning_path(field))
+        out = bytes(members["choices"])
+        assert out.count(b'"%b"' % thought) == 2
+        assert b'"reasoning_content":"%b"' % thought in out
+        assert json.loads(out.replace(thought, b"x"))[0]["delta"]["reasoning_content"] == "x"
+
+
 def test_untouched_bytes_where_there_is_nothing() -> None:
     members = read_members(b'{"choices":[ {"delta": {"content": "reasoning" } } ]}')
     before = bytes(members["choices"])

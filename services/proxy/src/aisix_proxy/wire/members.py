@@ -14,6 +14,7 @@ T = TypeVar("T")
 
 _ENCODER: Final = msgspec.json.Encoder()
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _ESCAPES: Final = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
@@ -51,6 +52,21 @@ def read_members(data: bytes) -> dict[str, msgspec.Raw]:
     return _walk(data.decode())
 
 
+def read_items(data: bytes) -> list[msgspec.Raw]:
+    """The items of one JSON array. Raises Malformed."""
+    try:
+        return _ITEMS.decode(data)
+    except RecursionError:
+        raise Malformed("is nested too deeply") from None
+    except msgspec.ValidationError:
+        raise Malformed("must be a JSON array") from None
+    except msgspec.DecodeError as error:
+        if not _SURROGATE.search(data):
+            raise Malformed(_syntax(error)) from None
+    decode_as(_ITEMS, data)  # as in `read_members`
+    return _walk_items(data.decode())
+
+
 def decode_as(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) -> T:
     """`data` by `decoder`, lone surrogates read as U+FFFD. Raises Malformed."""
     try:
@@ -66,6 +82,11 @@ def decode_as(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) -> T:
         if repaired == data:
             raise Malformed(_syntax(error)) from None
     return decode_as(decoder, repaired)
+
+
+def join_items(items: list[msgspec.Raw]) -> bytes:
+    """The array again, every item in the bytes it came in."""
+    return _ENCODER.encode(items)
 
 
 def join_members(members: dict[str, msgspec.Raw]) -> bytes:
@@ -95,16 +116,30 @@ def _walk(text: str) -> dict[str, msgspec.Raw]:
     position = _after_space(text, _after_space(text, 0) + 1)
     while text[position] != "}":
         name, position = _WALKER.raw_decode(text, position)
-        start = _after_space(text, _after_space(text, position) + 1)
-        try:
-            _, end = _WALKER.raw_decode(text, start)
-        except RecursionError:
-            raise Malformed("is nested too deeply") from None
-        members[name] = msgspec.Raw(text[start:end].encode())
-        position = _after_space(text, end)
-        if text[position] == ",":
-            position = _after_space(text, position + 1)
+        members[name], position = _walk_value(text, _after_space(text, _after_space(text, position) + 1))
     return members
+
+
+def _walk_items(text: str) -> list[msgspec.Raw]:
+    """As `_walk`, of an array."""
+    items: list[msgspec.Raw] = []
+    position = _after_space(text, _after_space(text, 0) + 1)
+    while text[position] != "]":
+        item, position = _walk_value(text, position)
+        items.append(item)
+    return items
+
+
+def _walk_value(text: str, start: int) -> tuple[msgspec.Raw, int]:
+    """The value that begins there, and where the next one does (or the end of what holds them)."""
+    try:
+        _, end = _WALKER.raw_decode(text, start)
+    except RecursionError:
+        raise Malformed("is nested too deeply") from None
+    position = _after_space(text, end)
+    if text[position] == ",":
+        position = _after_space(text, position + 1)
+    return msgspec.Raw(text[start:end].encode()), position
 
 
 def _after_space(text: str, position: int) -> int:

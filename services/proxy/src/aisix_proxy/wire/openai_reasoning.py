@@ -3,11 +3,11 @@
 Providers keep it under other names; what they sent stays, a copy is added.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from .members import decode_as
+from .members import join_items, join_members, read_items, read_members
 from .telltales import Telltales
 
 REASONING: Final = ("reasoning",)
@@ -15,7 +15,8 @@ REASONING: Final = ("reasoning",)
 TARGET: Final = "reasoning_content"
 
 _USUAL: Final = Telltales(REASONING[-1])
-_ANY: Final = msgspec.json.Decoder(list[dict[str, Any]])
+_NOTHING: Final = (b"null", b'""', b"false", b"0", b"[]", b"{}")
+"""Values that say nothing."""
 
 
 def reasoning_path(field: str) -> tuple[str, ...]:
@@ -31,20 +32,35 @@ def show_reasoning(members: dict[str, msgspec.Raw], holder: str, path: tuple[str
     raw = bytes(members.get("choices", b""))
     if path == (TARGET,) or (_USUAL if path is REASONING else Telltales(path[-1])).find(raw) < 0:
         return
-    choices = decode_as(_ANY, raw)
-    copied = [_copy(choice.get(holder), path) for choice in choices]
+    choices = read_items(raw)
+    copied = [_copied(choice, holder, path) for choice in choices]
     if any(copied):
-        members["choices"] = msgspec.Raw(msgspec.json.encode(choices))
+        members["choices"] = msgspec.Raw(
+            join_items([copy or choice for copy, choice in zip(copied, choices, strict=True)])
+        )
 
 
-def _copy(message: Any, path: tuple[str, ...]) -> bool:
-    """False when there is nothing to do: no thinking there, or already where it belongs."""
-    if not isinstance(message, dict) or message.get(TARGET):
-        return False
-    found: Any = message
-    for name in path:
-        found = found.get(name) if isinstance(found, dict) else None
-    if not isinstance(found, str) or not found:
-        return False
+def _copied(choice: msgspec.Raw, holder: str, path: tuple[str, ...]) -> msgspec.Raw | None:
+    """The choice with the copy; None when there is nothing to do: no thinking there, or already where it belongs.
+
+    Every value stays in the bytes it came in: half an emoji, cut between two chunks, is none once it was decoded.
+    """
+    members = read_members(bytes(choice))
+    message = _object(members.get(holder))
+    if bytes(message.get(TARGET, b"null")) not in _NOTHING:
+        return None
+    inner = message
+    for name in path[:-1]:
+        inner = _object(inner.get(name))
+    found = inner.get(path[-1])
+    if found is None or not bytes(found).startswith(b'"') or bytes(found) in _NOTHING:
+        return None
     message[TARGET] = found
-    return True
+    members[holder] = msgspec.Raw(join_members(message))
+    return msgspec.Raw(join_members(members))
+
+
+def _object(raw: msgspec.Raw | None) -> dict[str, msgspec.Raw]:
+    """The members of an object; none of what is no object."""
+    data = b"" if raw is None else bytes(raw)
+    return read_members(data) if data.startswith(b"{") else {}
