@@ -12,6 +12,8 @@ from aisix_common.settings.control import Managed
 from aisix_common.settings.listeners import Proxy
 from aisix_common.settings.observability import Metrics as MetricsSettings
 from aisix_common.settings.observability import Observability, Prometheus
+from aisix_common.store.client import EtcdClient
+from aisix_common.store.options import EtcdOptions
 from aisix_common.tasks import TaskOwner
 from aisix_proxy.app import Process, build
 
@@ -69,6 +71,22 @@ async def test_changes_act_on_the_next_request(etcd: EtcdServer, etcd_prefix: st
             await status_becomes(port, 403)
             await asyncio.to_thread(etcd.ctl, "del", f"{etcd_prefix}/api_keys/key-1")
             await status_becomes(port, 401)
+
+
+async def test_the_row_of_an_instance_tells_what_it_serves(etcd: EtcdServer, etcd_prefix: str, tmp_path: Path) -> None:
+    made = settings(etcd.endpoint, etcd_prefix, tmp_path)
+    rows = (provider_key(), model(), api_key())
+    await asyncio.to_thread(put, etcd, etcd_prefix, *rows)
+
+    async def told(client: EtcdClient) -> str:
+        found = await client.range(f"{made.etcd.run_root}/instances/")
+        return str(json.loads(found.rows[0].value).get("config_hash", "")) if found.rows else ""
+
+    async with EtcdClient(EtcdOptions(endpoints=(etcd.endpoint,))) as client, running(made):
+        async with asyncio.timeout(15):
+            while not await told(client):
+                await asyncio.sleep(0.1)
+        assert len(await told(client)) == 64
 
 
 async def status_becomes(port: int, status: int) -> None:

@@ -8,6 +8,22 @@ from aisix_proxy.telemetry.config_metrics import ConfigMetrics
 from tests.support.builders import standard
 
 
+def test_the_hash_of_the_moment_and_the_one_before() -> None:
+    metrics = Metrics()
+    made = ConfigMetrics(metrics, lambda: config_numbers(standard(), SourceStatus()))
+
+    def told() -> dict[str, float]:
+        (family,) = [f for f in metrics.collect() if f.name == "aisix_config_hash_info"]
+        return {sample.labels[0]: sample.value for sample in family.samples}
+
+    assert told() == {}
+    made.hash_changed("a")
+    assert told() == {"a": 1}
+    for hash, before in (("b", "a"), ("a", "b"), ("c", "a"), ("d", "c")):
+        made.hash_changed(hash)
+        assert told() == {hash: 1, before: 0}
+
+
 def test_numbers_are_those_of_the_moment() -> None:
     metrics = Metrics()
     statuses = [SourceStatus()]

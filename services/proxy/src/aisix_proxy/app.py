@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from aisix_common.clock import SYSTEM_CLOCK, Clock, rfc3339
 from aisix_common.logs import get_logger
 from aisix_common.metrics import Metrics
@@ -37,6 +39,7 @@ from .pipeline.services import Services, Upstream
 from .status import StatusPages
 from .telemetry.access_log import AccessLog, LineSink
 from .telemetry.client_type import ClientTypes
+from .telemetry.config_hash import ConfigHash
 from .telemetry.config_metrics import ConfigMetrics
 from .telemetry.instance_state import InstanceRow, InstanceState, with_configuration
 from .telemetry.model_health import ModelHealth
@@ -128,7 +131,7 @@ async def build(
     source = EtcdSource(
         client, settings.etcd.resource_root, _cache(settings, process), services.clock, get_logger("source")
     )
-    ConfigMetrics(metrics, lambda: config_numbers(services.live.compiled.snapshot, source.status()))
+    config_metrics = ConfigMetrics(metrics, lambda: config_numbers(services.live.compiled.snapshot, source.status()))
 
     def on_snapshot(snapshot: Snapshot) -> None:
         services.live.apply(snapshot)
@@ -138,7 +141,20 @@ async def build(
             gc.freeze()  # what was loaded stays: the collector need not walk it again and again
 
     tasks.spawn(source.run(on_snapshot), name="resources", essential=True)
-    row = _instance_row(settings, process, services, source, client)
+    fingerprint = ConfigHash(lambda: services.live.compiled.snapshot, config_metrics.hash_changed)
+    tasks.spawn(fingerprint.run(), name="configuration hash")
+    base = _instance(process, services)
+    row = InstanceRow(
+        client,
+        settings.etcd.run_root,
+        base.instance,
+        lambda: with_configuration(
+            msgspec.structs.replace(base, config_hash=fingerprint.value),
+            services.live.compiled.snapshot,
+            source.status(),
+            services.health.unhealthy(),
+        ),
+    )
     tasks.spawn(row.keep(), name="instance lease")
     tasks.spawn(row.run(), name="instance row")
     listeners = [
@@ -177,10 +193,9 @@ def _cache(settings: Settings, process: Process) -> DiskCache | None:
     return DiskCache(path, settings.etcd.resource_root, get_logger("cache"))
 
 
-def _instance_row(
-    settings: Settings, process: Process, services: Services, source: EtcdSource, client: EtcdClient
-) -> InstanceRow:
-    base = InstanceState(
+def _instance(process: Process, services: Services) -> InstanceState:
+    """What of this process's row never changes."""
+    return InstanceState(
         instance=new_request_id(),
         service="proxy",
         hostname=socket.gethostname(),
@@ -189,10 +204,4 @@ def _instance_row(
         applied_revision=0,
         connected=False,
         worker=process.worker,
-    )
-    return InstanceRow(
-        client,
-        settings.etcd.run_root,
-        base.instance,
-        lambda: with_configuration(base, services.live.compiled.snapshot, source.status(), services.health.unhealthy()),
     )

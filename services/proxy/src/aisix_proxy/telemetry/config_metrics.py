@@ -1,4 +1,7 @@
-"""The `aisix_config_*` metrics (data-plane 10.1): read from the source when somebody scrapes, kept by nobody."""
+"""The `aisix_config_*` metrics (data-plane 10.1): read from the source when somebody scrapes, kept by nobody.
+
+But for the hash, which costs too much to be made for a scrape: `config_hash` brings it.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -29,7 +32,20 @@ class ConfigMetrics:
         self._observed = metrics.gauge("aisix_config_observed_revision", "Newest revision seen.", merge="min")
         self._applied = metrics.gauge("aisix_config_applied_revision", "Revision that is served.", merge="min")
         self._connected = metrics.gauge("aisix_config_source_connected", "1 while etcd answers.", merge="min")
+        self._hash_info = metrics.gauge(
+            "aisix_config_hash_info", "1 for the hash of what is served; 0 for the one before.", ("hash",), merge="max"
+        )
+        self._hashes: tuple[str, ...] = ()
         metrics.before_collect(self.refresh)
+
+    def hash_changed(self, hash: str) -> None:
+        """What is served has the fingerprint `hash` now. The one before it is told with 0; older ones go."""
+        kept = (*(old for old in self._hashes if old != hash), hash)
+        for old in kept[:-2]:
+            self._hash_info.forget(old)
+        self._hashes = kept[-2:]
+        for each in self._hashes:
+            self._hash_info.cell(each).set(each == hash)
 
     def refresh(self) -> None:
         """Read everything anew."""

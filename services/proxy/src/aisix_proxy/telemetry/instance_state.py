@@ -44,6 +44,8 @@ class InstanceState(msgspec.Struct, frozen=True, omit_defaults=True):
     """RFC 3339."""
     applied_revision: int
     connected: bool
+    config_hash: str = ""
+    """Of what is served, a few seconds late; absent before anything was applied."""
     worker: int | None = None
     restored: bool = False
     """Served from the disk cache; etcd was not reached since."""
