@@ -148,6 +148,22 @@ async def test_tokens_are_counted_where_the_provider_sends_none() -> None:
     assert world.events[0].prompt_tokens + world.events[0].completion_tokens == answer.json["usage"]["total_tokens"]
 
 
+@pytest.mark.parametrize(
+    ("oddity", "answered"),
+    [("1e999", "{}"), ("1", '{"role":"assistant","content":"hi","x":1e999}'), ("1", '{"content":[1e999]}')],
+)
+async def test_a_paid_answer_is_not_lost_because_it_cannot_be_counted(oddity: str, answered: str) -> None:
+    body = json.dumps(chat()).replace('"role"', f'"x": {oddity}, "role"').encode()
+    said = f'{{"choices":[{{"index":0,"message":{answered}}}]}}'.encode()
+    answer, world, _ = await converse([Expect(), Answer(200, said)], body=body)
+    assert (answer.status, len(world.events)) == (200, 1)
+    assert world.events[0].usage_estimated
+    assert world.events[0].prompt_tokens > 0
+    assert answer.body.count(b"1e999") == answered.count("1e999")
+    assert b'"usage":{"prompt_tokens"' in answer.body
+    assert world.value("aisix_deployment_success_responses_total") == 1
+
+
 async def test_a_stream() -> None:
     body = chat(stream=True)
     answer, world, upstream = await converse(

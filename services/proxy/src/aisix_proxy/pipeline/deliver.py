@@ -68,7 +68,7 @@ async def _deliver_stream(exchange: Exchange, answer: Streaming) -> None:
     else:
         answer.upstream.leave(LEAVE_SECONDS)
         if answer.relay.owes_usage:
-            usage = await asyncio.to_thread(stream_usage, exchange)
+            usage = await stream_usage(exchange)
             downstream.finish(answer.relay.end_with(usage if usage.estimated else None))
     finally:
         pump.stop()

@@ -1,7 +1,7 @@
 """Everything long-lived that an exchange may use: one frozen value, made by `app.py` and nowhere else (design 4.6)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from aisix_common.clock import Clock
@@ -17,6 +17,7 @@ from ..telemetry.proxy_metrics import ProxyMetrics
 from ..telemetry.usage_event import UsageSink
 from ..upstream.client import UpstreamStream
 from .client_address import AddressRule
+from .counter import Counter
 
 
 class Upstream(Protocol):
@@ -45,3 +46,4 @@ class Services:
     random: Callable[[], float]
     """Numbers in [0, 1), for the jitter of retries."""
     usage_sinks: tuple[UsageSink, ...] = ()
+    counter: Counter = field(default_factory=Counter)

@@ -6,6 +6,7 @@ Once a stream's head may go to the caller nothing is retried: from then on `deli
 import asyncio
 from typing import Final
 
+from ...canonical.answer import Answer, Told
 from ...canonical.errors import (
     GatewayError,
     UpstreamError,
@@ -19,7 +20,7 @@ from ...compiled_model import CompiledModel
 from ...providers.base import Adapter
 from ...upstream.client import UpstreamStream
 from ...upstream.retry import backoff, retry_policy
-from ..estimate import estimated_usage
+from ..estimate import answer_usage
 from ..exchange import Attempt, Exchange, Reply, Streaming
 
 MAX_ANSWER: Final = 64 * 1024 * 1024
@@ -72,13 +73,12 @@ async def _send(exchange: Exchange, attempt: Attempt, request: Request, target: 
         raise adapter.error(_cut(response), target)
     answer = adapter.answer(request, response, target)
     usage = answer.usage
-    if usage is None:  # a vocabulary may have to be loaded for it: not on the loop
-        text = answer.told().text
-        usage = await asyncio.to_thread(estimated_usage, exchange, target.model_name, lambda count: count(text))
-    exchange.usage = usage
-    if exchange.services.usage_sinks:
-        told = answer.told()
+    if usage is None or exchange.services.usage_sinks:
+        told = _told(answer)
         exchange.finish_reasons, exchange.answer_model = told.finish_reasons, told.model
+        if usage is None:
+            usage = await answer_usage(exchange, told.text)
+    exchange.usage = usage
     body = exchange.endpoint.dialect.answer(request, answer, usage)
     exchange.answer = Reply(200, call_headers(exchange, b"application/json"), body)
 
@@ -140,6 +140,14 @@ async def _first_chunk(exchange: Exchange, stream: UpstreamStream, model: Compil
             raise relay.failed
         if out or relay.ended or not data:
             return out
+
+
+def _told(answer: Answer) -> Told:
+    """An answer that was found to be sound is paid for: what cannot be read closely costs what we would have learnt."""
+    try:
+        return answer.told()
+    except UpstreamError:
+        return Told()
 
 
 def _cut(response: UpstreamResponse) -> UpstreamResponse:
