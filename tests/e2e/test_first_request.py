@@ -172,11 +172,15 @@ async def test_many_at_once(gateway: Gateway) -> None:
 async def test_no_secret_in_log_metrics_or_status(gateway: Gateway) -> None:
     await gateway.chat("[[status=400 echo_auth]]")
     await gateway.chat("hi", key="sk-wrong-canary-7777")
+
+    async def logged() -> bool:
+        return "proxy request completed" in gateway.log.read_text()
+
+    await until(logged)
     pages = [await gateway.text(path) for path in ("/metrics", "/status/config", "/status/models", "/status/ready")]
     pages.append(json.dumps(await gateway.call("GET", "provider_keys")))
     pages.append(json.dumps(await gateway.call("GET", "api_keys")))
     pages.append(gateway.log.read_text())
-    assert "proxy request completed" in pages[-1]
     for secret in (PROVIDER_SECRET, CALLER_KEY, ADMIN_KEY, "sk-wrong-canary-7777"):
         assert all(secret not in page for page in pages), secret
 

@@ -202,7 +202,8 @@ async def test_an_idle_connection_is_closed_where_configured() -> None:
         assert await connection.closed()
 
 
-async def test_a_vanished_caller_cancels_its_handler() -> None:
+@pytest.mark.parametrize("reset", [True, False])
+async def test_a_vanished_caller_cancels_its_handler(reset: bool) -> None:
     loop = asyncio.get_running_loop()
     started, ended = loop.create_future(), loop.create_future()
 
@@ -217,8 +218,11 @@ async def test_a_vanished_caller_cancels_its_handler() -> None:
     async with handled_by(handler) as connection:
         connection.send(request("GET", "/"))
         await asyncio.wait_for(started, 5)
-        await asyncio.sleep(HALF_CLOSE_SECONDS)
-        connection.abort()
+        if reset:
+            connection.abort()
+        else:
+            await asyncio.sleep(HALF_CLOSE_SECONDS)
+            connection.writer.close()
         await asyncio.wait_for(ended, 5)
 
 

@@ -27,9 +27,9 @@ LINGER_SECONDS: Final = 5.0
 LINGER_BYTES: Final = DRAIN_BYTES
 HEAD_SECONDS: Final = 30.0
 """How long the head of a request may take from its first byte on, and a new connection until its first byte."""
-HALF_CLOSE_SECONDS: Final = 0.25
+HALF_CLOSE_SECONDS: Final = 0.1
 """A caller that ends its side this soon after its last byte still waits for the answer; one that does so later has
-left. TCP tells the two apart only when something is written to them."""
+left, and the provider must not work for nobody. TCP tells the two apart only when something is written to them."""
 PIPELINED_BYTES: Final = 256 * 1024
 """How much is read on behind a request that is being answered."""
 UNBOUNDED_IDLE: Final = 3600.0
