@@ -178,6 +178,20 @@ async def test_one_timer_for_all_deadlines() -> None:
 
 
 @pytest.mark.looptime
+async def test_comments_do_not_put_off_the_end_of_a_silent_provider() -> None:
+    pump, stream, exchange = pumping(Pace(NEVER, 10.0, NEVER))
+    loop = asyncio.get_running_loop()
+    pump.start(b"")
+    loop.call_later(5, stream.say, CHUNK)
+    for second in range(6, 60):
+        loop.call_later(second, stream.say, b": thinking\n\n")
+    with pytest.raises(UpstreamTimeout, match="10000ms"):
+        await pump.turn
+    assert loop.time() == pytest.approx(15, abs=0.1)
+    assert recorder(exchange).body.count(b"data: ") == 1
+
+
+@pytest.mark.looptime
 async def test_a_stopped_pump_hears_nothing() -> None:
     pump, stream, exchange = pumping(Pace(1.0, NEVER, NEVER))
     pump.start(b"")

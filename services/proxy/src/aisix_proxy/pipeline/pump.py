@@ -25,7 +25,7 @@ class Pace(msgspec.Struct, frozen=True):
     beat: float
     """Silence towards the caller until a heartbeat."""
     gap: float
-    """Silence of the provider until it is given up."""
+    """Time without a chunk from the provider until it is given up; comments are none (data-plane 4.6)."""
     total: float
     """The whole stream."""
 
@@ -104,8 +104,9 @@ class Pump:
             stream, relay = self._stream, self._relay
             data = stream.take()
             if data:
-                self._heard = self._loop.time()
                 out = relay.feed(data)
+                if out:
+                    self._heard = self._loop.time()
                 if relay.ended or relay.failed is not None:
                     self._end(out)
                     return
@@ -120,7 +121,7 @@ class Pump:
 
     def _write(self, out: bytes) -> None:
         self._downstream.write(out)
-        self._wrote = self._heard
+        self._wrote = self._heard  # what is written was heard just now
         if not self._exchange.first_byte:
             self._exchange.first_byte = time.monotonic()
         if self._downstream.paused:
