@@ -13,6 +13,7 @@ from aisix_proxy.upstream.client import UpstreamClient
 
 from tests.support.builders import (
     KEY,
+    SECRET,
     World,
     changed,
     chat,
@@ -148,6 +149,21 @@ async def test_tokens_are_counted_where_the_provider_sends_none() -> None:
     assert world.events[0].prompt_tokens + world.events[0].completion_tokens == answer.json["usage"]["total_tokens"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_provider_that_echoes_our_key_gets_it_into_no_log(stream: bool) -> None:
+    said = json.loads(OK) | {"model": SECRET, "id": SECRET}
+    said["choices"][0]["finish_reason"] = SECRET
+    echo = {"X-Request-Id": f"r-{SECRET}"}
+    chunk = Chunk(event("hi", finish_reason=SECRET, model=SECRET) + usage_event() + DONE)
+    streamed: list[Line] = [Head(200, {"Content-Type": "text/event-stream"} | echo), chunk, End()]
+    answer, world, _ = await converse(
+        [Expect(), *(streamed if stream else [Answer(200, json.dumps(said).encode(), echo)])], body=chat(stream=stream)
+    )
+    assert answer.status == 200
+    assert (world.lines[0]["provider_request_id"], world.events[0].finish_reason) == ("r-***", "***")
+    assert SECRET not in repr(world.lines) + repr(world.events)
+
+
 @pytest.mark.parametrize(
     ("oddity", "answered"),
     [("1e999", "{}"), ("1", '{"role":"assistant","content":"hi","x":1e999}'), ("1", '{"content":[1e999]}')],
@@ -257,6 +273,24 @@ async def test_with_a_budget_on_the_model_a_first_chunk_that_fails_still_has_a_s
     assert answer.status == 200
     assert b"[DONE]" in answer.body
     assert world.lines[0]["routing_attempt_count"] == 2
+
+
+async def test_a_budget_on_the_model_is_for_the_whole_wait_and_comments_are_no_progress() -> None:
+    comments: list[Line] = [line for _ in range(100) for line in (Chunk(b": thinking\n\n"), Stall(0.02))]
+    answer, world, _ = await converse(
+        [Expect(), Head(), *comments], body=chat(stream=True), stream_timeout=200, retries=0
+    )
+    assert (answer.status, answer.error["message"]) == (504, "upstream request timed out after 200ms")
+    assert world.value("aisix_deployment_failure_responses_total") == 1
+
+
+async def test_comments_are_no_progress_later_either() -> None:
+    comments: list[Line] = [line for _ in range(100) for line in (Chunk(b": thinking\n\n"), Stall(0.02))]
+    answer, _, _ = await converse(
+        [Expect(), Head(), Chunk(event("he")), *comments], body=chat(stream=True), stream_timeout=200
+    )
+    assert answer.status == 200
+    assert b"timed out after 200ms" in answer.body
 
 
 async def test_a_200_that_is_no_stream_is_a_502() -> None:

@@ -297,7 +297,7 @@ class OpenAIRelay:
     def _listen(self, chunk: Body) -> None:
         self.usage = read_usage(chunk.usage) or self.usage
         for choice in chunk.choices or ():
-            if reason := finish_reason(choice):
+            if reason := finish_reason(choice, self._credential):
                 self._finished[choice_index(choice)] = reason
 
     def _learn(self, data: bytes, members: dict[str, msgspec.Raw], frames: bytes) -> None:

@@ -17,6 +17,7 @@ from ..wire.members import Malformed, decode_as, join_members, read_members
 from ..wire.openai_chat import (
     check_answer,
     finish_reason,
+    name_of,
     produced_text,
     read_answer,
     read_error,
@@ -85,9 +86,9 @@ def _told(data: bytes, target: Target) -> Told:
     choices = body.choices or []
     return Told(
         text="".join([produced_text(choice.message) for choice in choices if choice.message]),
-        finish_reasons=tuple([finish_reason(choice) or "stop" for choice in choices]),
-        id=body.id if isinstance(body.id, str) else "",
-        model=body.model if isinstance(body.model, str) else "",
+        finish_reasons=tuple([finish_reason(choice, target.credential) or "stop" for choice in choices]),
+        id=name_of(body.id, target.credential),
+        model=name_of(body.model, target.credential),
     )
 
 

@@ -27,6 +27,7 @@ from ..wire.openai_chat import (
     Choice,
     choice_index,
     finish_reason,
+    name_of,
     read_answer,
     read_usage,
     reasoning_of,
@@ -41,7 +42,7 @@ EVENT_LIMIT: Final = 1 << 20
 
 
 class OpenAIStream:
-    """providers/base.py, StreamDecoder. The target's credential is blanked out of error texts."""
+    """providers/base.py, StreamDecoder. The target's credential is blanked out of errors and names."""
 
     def __init__(self, target: Target) -> None:
         self._credential = target.credential
@@ -102,8 +103,8 @@ class OpenAIStream:
         if not self._started:
             self._started = True
             yield Started(
-                id=chunk.id if isinstance(chunk.id, str) else "",
-                model=chunk.model if isinstance(chunk.model, str) else "",
+                id=name_of(chunk.id, self._credential),
+                model=name_of(chunk.model, self._credential),
             )
         for choice in chunk.choices or ():
             yield from self._choice(choice)
@@ -119,6 +120,6 @@ class OpenAIStream:
                 yield TextProduced(index, text)
             for call in tool_calls_of(delta):
                 yield ToolCallProduced(index, call.index, call.id, call.name, call.arguments)
-        if reason := finish_reason(choice):
+        if reason := finish_reason(choice, self._credential):
             self._finished = True
             yield ChoiceFinished(index, reason)

@@ -192,9 +192,14 @@ def choice_index(choice: Choice) -> int:
     return choice.index if isinstance(choice.index, int) else 0
 
 
-def finish_reason(choice: Choice) -> str:
+def finish_reason(choice: Choice, credential: Secret) -> str:
     """Why the choice ended, or "" while it has not."""
-    return choice.finish_reason if isinstance(choice.finish_reason, str) else ""
+    return name_of(choice.finish_reason, credential)
+
+
+def name_of(value: Any, credential: Secret) -> str:
+    """A name that the provider gives to something, as it may be written down: see `safe_text`. "" if it is no text."""
+    return safe_text(value, credential) if isinstance(value, str) and value else ""
 
 
 def text_of(content: Any) -> str:
@@ -308,7 +313,7 @@ def read_error(error: Any, credential: Secret) -> tuple[str, str | None, str | N
 
 
 def safe_text(text: str, credential: Secret) -> str:
-    """A provider's text for a caller: our credential blanked out, at most MESSAGE_LIMIT bytes."""
+    """A provider's text for a caller or a log: our credential blanked out, at most MESSAGE_LIMIT bytes."""
     text = text.encode(errors="replace").decode()
     secret = credential.reveal()
     if secret:

@@ -4,6 +4,7 @@ Once a stream's head may go to the caller nothing is retried: from then on `deli
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
 from ...canonical.answer import Answer, Told
@@ -20,6 +21,7 @@ from ...compiled_model import CompiledModel
 from ...providers.base import Adapter
 from ...upstream.client import UpstreamStream
 from ...upstream.retry import backoff, retry_policy
+from ...wire.openai_chat import safe_text
 from ..estimate import answer_usage
 from ..exchange import Attempt, Exchange, Reply, Streaming
 
@@ -68,7 +70,7 @@ async def _send(exchange: Exchange, attempt: Attempt, request: Request, target: 
     outgoing = adapter.encode(request, target, exchange)
     response = await exchange.services.upstream.send(outgoing, timeout=target.timeout, max_body=MAX_ANSWER)
     attempt.answered(response.status)
-    exchange.provider_request_id = response.headers.get("x-request-id", "")
+    exchange.provider_request_id = _request_id(response.headers, target)
     if not 200 <= response.status < 300:
         raise adapter.error(_cut(response), target)
     answer = adapter.answer(request, response, target)
@@ -88,7 +90,7 @@ async def _open(exchange: Exchange, attempt: Attempt, request: Request, target: 
     stream = await exchange.services.upstream.open(outgoing, timeout=target.stream_timeout)
     exchange.exits.push(stream.close)
     attempt.answered(stream.status)
-    exchange.provider_request_id = stream.headers.get("x-request-id", "")
+    exchange.provider_request_id = _request_id(stream.headers, target)
     try:
         await _check_head(stream, target, adapter)
         relay = exchange.endpoint.dialect.relay(request, target)
@@ -131,15 +133,24 @@ async def _first_chunk(exchange: Exchange, stream: UpstreamStream, model: Compil
     """The first bytes for the caller, so that a stream that fails at once still fails with a status of its own."""
     relay, target = exchange.relay, model.target
     assert relay is not None and target is not None
-    while True:
-        data = await stream.read(target.stream_timeout)
+    loop = asyncio.get_running_loop()
+    budget = target.stream_timeout
+    due = None if budget is None else loop.time() + budget
+    while True:  # one deadline for all of it: comments and pieces of an event are no progress
+        data = await stream.read(None if due is None else max(0.0, due - loop.time()))
         if data is None:
-            raise UpstreamTimeout(int((target.stream_timeout or 0) * 1000))
+            raise UpstreamTimeout(round((budget or 0) * 1000))
         out = relay.feed(data) if data else relay.finish()
         if relay.failed is not None:
             raise relay.failed
         if out or relay.ended or not data:
             return out
+
+
+def _request_id(headers: Mapping[str, str], target: Target) -> str:
+    """The provider's own name for the exchange, as it may be logged: whoever echoes our key must not get it there."""
+    value = headers.get("x-request-id", "")
+    return safe_text(value, target.credential) if value else ""
 
 
 def _told(answer: Answer) -> Told:
