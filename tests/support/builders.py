@@ -183,6 +183,7 @@ class Recorder:
     finished: bool = False
     aborted: bool = False
     paused: bool = False
+    unsent: int = 0
     drained: asyncio.Event = field(default_factory=asyncio.Event)
     on_write: Callable[[bytes], None] | None = None
 

@@ -10,7 +10,7 @@ import pytest
 from aisix_common.settings.listeners import Downstream
 from aisix_proxy.canonical.errors import UpstreamAborted, UpstreamError
 from aisix_proxy.dialects import DIALECT
-from aisix_proxy.pipeline.deliver import STALL_SECONDS, ReaderStalled, deliver
+from aisix_proxy.pipeline.deliver import LONGEST_STREAM, LOOK_SECONDS, STALL_SECONDS, ReaderStalled, deliver
 from aisix_proxy.pipeline.exchange import Attempt, Exchange, Reply, Streaming
 from aisix_proxy.pipeline.pump import HEARTBEAT
 
@@ -193,3 +193,43 @@ async def test_a_reader_that_takes_nothing_is_dropped() -> None:
     assert recorder(exchange).aborted
     assert script.closed == 1
     assert script.taken == 1
+
+
+@pytest.mark.looptime
+async def test_a_steady_reader_may_be_as_slow_as_it_likes() -> None:
+    exchange = await streaming(Script([(0, CHUNK), (0, DONE)]))
+    downstream, loop = recorder(exchange), asyncio.get_running_loop()
+    downstream.paused, downstream.unsent = True, 1000
+
+    def take() -> None:
+        downstream.unsent -= 1
+
+    for minute in range(10):
+        loop.call_later(minute * 55 + 1, take)
+    loop.call_later(540, downstream.drained.set)
+    await deliver(exchange)
+    assert loop.time() >= 540
+    assert downstream.finished
+    assert not downstream.aborted
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(("taken", "dropped"), [(3, 3 * 55 + STALL_SECONDS), (1000, LONGEST_STREAM)])
+async def test_a_reader_is_dropped_a_minute_after_what_it_took_last_or_when_it_never_ends(
+    taken: int, dropped: float
+) -> None:
+    exchange = exchange_of(make(standard()))
+    exchange.answer = Reply(200, b"", b"body")
+    downstream, loop = recorder(exchange), asyncio.get_running_loop()
+    downstream.paused, downstream.unsent = True, 5000
+
+    def take() -> None:
+        downstream.unsent -= 1
+
+    for turn in range(1, taken + 1):
+        loop.call_later(turn * 55, take)
+    begun = loop.time()
+    with pytest.raises(ReaderStalled):
+        await deliver(exchange)
+    assert loop.time() - begun == pytest.approx(dropped, abs=LOOK_SECONDS + 0.1)
+    assert downstream.aborted

@@ -184,6 +184,11 @@ class HttpRequest:
     def paused(self) -> bool:
         return self._protocol._paused
 
+    @property
+    def unsent(self) -> int:
+        transport = self._protocol.transport
+        return 0 if transport is None else transport.get_write_buffer_size()
+
     async def drain(self) -> None:
         await self._protocol._drain_helper()
 

@@ -10,10 +10,12 @@ from typing import Final
 from ..canonical.errors import GatewayError
 from .estimate import stream_usage
 from .exchange import Downstream, Exchange, Reply, Streaming
-from .pump import NEVER, Pace, Pump
+from .pump import EARLY, NEVER, Pace, Pump
 
 STALL_SECONDS: Final = 60.0
 """How long a reader may take nothing at all before its connection is dropped."""
+LOOK_SECONDS: Final = 5.0
+"""How often it is looked whether a slow reader has taken something."""
 LONGEST_STREAM: Final = 6000.0
 """Seconds a stream may take in all, unless the deployment's own request deadline is longer: the reference's default."""
 LEAVE_SECONDS: Final = 1.0
@@ -39,13 +41,25 @@ async def deliver(exchange: Exchange) -> None:
 
 
 async def flush(downstream: Downstream) -> None:
-    """Wait for a slow reader. Drops the connection and raises ReaderStalled when it takes nothing for a minute."""
-    try:
-        async with asyncio.timeout(STALL_SECONDS):
-            await downstream.drain()
-    except TimeoutError:
-        downstream.abort()
-        raise ReaderStalled("the caller does not read") from None
+    """Wait for a slow reader, however slow. Drops the connection and raises ReaderStalled when it takes nothing for a
+    minute, or is still not done when the longest stream would be."""
+    loop = asyncio.get_running_loop()
+    unsent = downstream.unsent
+    moved = loop.time()
+    end = moved + LONGEST_STREAM
+    while True:
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                await downstream.drain()
+        except TimeoutError:
+            now, before, unsent = loop.time(), unsent, downstream.unsent
+            if unsent < before:
+                moved = now
+            if now - moved < STALL_SECONDS - EARLY and now < end:
+                continue
+            downstream.abort()
+            raise ReaderStalled("the caller does not read") from None
+        return
 
 
 async def _deliver_stream(exchange: Exchange, answer: Streaming) -> None:

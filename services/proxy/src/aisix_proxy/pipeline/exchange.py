@@ -77,6 +77,11 @@ class Downstream(Protocol):
         """The reader is slower than we are: await `drain` before writing on."""
         ...
 
+    @property
+    def unsent(self) -> int:
+        """Bytes written that wait for the reader; it has taken some when they are fewer."""
+        ...
+
     async def drain(self) -> None: ...
 
     def abort(self) -> None:
