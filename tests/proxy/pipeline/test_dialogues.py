@@ -75,6 +75,15 @@ async def converse(
     return answer, world, upstream
 
 
+def ended(world: World) -> tuple[float, float, float]:
+    """Attempts: all, those that succeeded, those that failed."""
+    return (
+        world.value("aisix_deployment_requests_total"),
+        world.value("aisix_deployment_success_responses_total"),
+        world.value("aisix_deployment_failure_responses_total"),
+    )
+
+
 async def test_a_buffered_answer() -> None:
     answer, world, upstream = await converse([Expect("POST", "/v1/chat/completions"), Answer(200, OK)])
     assert answer.status == 200
@@ -190,6 +199,7 @@ async def test_a_stream() -> None:
     assert answer.body.endswith(DONE)
     assert (world.events[0].prompt_tokens, world.events[0].completion_tokens) == (3, 2)
     assert world.value("aisix_llm_time_to_first_token_seconds", model="demo-model") == 1
+    assert ended(world) == (1, 1, 0)
 
 
 async def test_streams_share_a_connection_though_the_last_chunk_comes_late() -> None:
@@ -241,6 +251,8 @@ async def test_a_stream_that_breaks_ends_with_an_error_event_and_no_done() -> No
     assert b"[DONE]" not in answer.body
     assert world.lines[0]["error_kind"] in ("stream_aborted", "transport_error")
     assert world.events[0].error_class in ("stream_aborted", "transport")
+    assert ended(world) == (1, 0, 1)
+    assert world.services.health.reason("demo-model") == "transport_error"
 
 
 async def test_an_error_inside_a_stream() -> None:
@@ -251,13 +263,16 @@ async def test_an_error_inside_a_stream() -> None:
     assert b"out of luck" in answer.body
     assert b"[DONE]" not in answer.body
     assert world.events[0].error_class == "upstream_in_band"
+    assert ended(world) == (1, 0, 1)
 
 
 async def test_a_gap_longer_than_the_budget_ends_the_stream_and_the_provider() -> None:
-    answer, _, _ = await converse(
+    answer, world, _ = await converse(
         [Expect(), Head(), Chunk(event("he")), Gone()], body=chat(stream=True), stream_timeout=80
     )
     assert b"timed out after 80ms" in answer.body
+    assert ended(world) == (1, 0, 1)
+    assert world.services.health.reason("demo-model") == "request_timeout"
     assert b"event: error" in answer.body
 
 
@@ -345,6 +360,7 @@ async def test_a_caller_that_leaves_mid_stream_is_counted_once_and_only_for_what
     assert usage.status_code == 499
     assert usage.usage_estimated
     assert usage.completion_tokens == 1
+    assert ended(world) == (1, 0, 0)
 
 
 async def test_a_caller_that_leaves_after_the_last_byte_is_no_abort() -> None:

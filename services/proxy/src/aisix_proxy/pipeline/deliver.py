@@ -8,6 +8,7 @@ import asyncio
 from typing import Final
 
 from ..canonical.errors import GatewayError
+from . import outcome
 from .estimate import stream_usage
 from .exchange import Downstream, Exchange, Reply, Streaming
 from .pump import EARLY, NEVER, Pace, Pump
@@ -27,7 +28,10 @@ class ReaderStalled(ConnectionError):
 
 
 async def deliver(exchange: Exchange) -> None:
-    """Writes `status`, `first_byte` and, for a stream that failed, `error`. Raises ConnectionError."""
+    """Writes `status`, `first_byte` and, for a stream that failed, `error`; tells `outcome` how a stream ended.
+
+    Raises ConnectionError.
+    """
     answer = exchange.answer
     if isinstance(answer, Reply):
         exchange.status = answer.status
@@ -67,6 +71,7 @@ async def _deliver_stream(exchange: Exchange, answer: Streaming) -> None:
     headers = b"Content-Type: text/event-stream\r\nCache-Control: no-cache\r\nx-aisix-call-id: %b\r\n"
     downstream.begin(200, headers % exchange.inbound.shown_request_id.encode())
     exchange.status = 200
+    attempt = exchange.attempts[-1] if exchange.attempts else None
     pump = Pump(exchange, answer, _pace(exchange))
     try:
         pump.start(answer.first)
@@ -75,11 +80,13 @@ async def _deliver_stream(exchange: Exchange, answer: Streaming) -> None:
             pump.go_on()
     except GatewayError as error:  # the head is gone: told inside the stream, and no end marker after it
         exchange.error = error
-        attempt = exchange.attempts[-1] if exchange.attempts else None
         if attempt is not None:
             attempt.error = error
+            outcome.failed(exchange.services, attempt.model, error)
         downstream.finish(exchange.endpoint.dialect.stream_error(error))
     else:
+        if attempt is not None:
+            outcome.succeeded(exchange.services, attempt.model)
         answer.upstream.leave(LEAVE_SECONDS)
         if answer.relay.owes_usage:
             usage = await stream_usage(exchange)

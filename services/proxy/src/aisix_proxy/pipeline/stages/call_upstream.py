@@ -22,6 +22,7 @@ from ...providers.base import Adapter
 from ...upstream.client import UpstreamStream
 from ...upstream.retry import backoff, retry_policy
 from ...wire.openai_chat import safe_text
+from .. import outcome
 from ..estimate import answer_usage
 from ..exchange import Attempt, Exchange, Reply, Streaming
 
@@ -51,16 +52,15 @@ async def call_upstream(exchange: Exchange) -> None:
                 await _send(exchange, attempt, request, target, adapter)
         except GatewayError as error:
             attempt.fail(error)
-            deployment.failed.add(1)
+            outcome.failed(services, model, error)
             if not isinstance(error, UpstreamError):
                 raise
-            services.health.failed(model.name, error)
             if not retry_policy(target.retries, services.settings.upstream.retries).allows(error, retries):
                 raise
             wait = backoff(retries + 1, services.random(), error.retry_after)
         else:
-            deployment.succeeded.add(1)
-            services.health.succeeded(model.name)
+            if isinstance(exchange.answer, Reply):  # how a stream ends is seen by `deliver`
+                outcome.succeeded(services, model)
             return
         retries += 1
         await asyncio.sleep(wait)
