@@ -221,7 +221,7 @@ async def test_a_vanished_caller_cancels_its_handler(reset: bool) -> None:
         if reset:
             connection.abort()
         else:
-            await asyncio.sleep(HALF_CLOSE_SECONDS)
+            await asyncio.sleep(2 * HALF_CLOSE_SECONDS)
             connection.writer.close()
         await asyncio.wait_for(ended, 5)
 

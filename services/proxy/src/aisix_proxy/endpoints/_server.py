@@ -7,6 +7,8 @@ A connection has one timer, set when it goes idle and moved only when a head com
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -55,7 +57,7 @@ class UnknownCoding(CallerError):
 class _Protocol(RequestHandler):
     """aiohttp's connection: its parsing, its bounds and its timers, with a loop of our own over the requests."""
 
-    __slots__ = ("_backlog", "_front", "_half_closed", "_handler", "_heard", "_in_head", "_show")
+    __slots__ = ("_backlog", "_front", "_half_closed", "_handler", "_in_head", "_show")
 
     def __init__(self, server: "EdgeServer", **options: Any) -> None:
         super().__init__(server, **options)
@@ -65,8 +67,6 @@ class _Protocol(RequestHandler):
         self._backlog = 0
         """Bytes that came behind a request that is being answered."""
         self._half_closed = False
-        self._heard = 0.0
-        """When the last bytes came."""
         self._in_head = False
         """The timer watches over a head that has begun and not ended."""
 
@@ -79,13 +79,12 @@ class _Protocol(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """As aiohttp's, but a head has its deadline, and a body whose framing breaks wakes whoever waits for it."""
-        self._heard = self._loop.time()
         super().data_received(data)
         waiter, messages = self._waiter, self._messages
         if waiter is not None and not waiter.done():
             if data and not self._in_head:
                 self._in_head = True
-                self._watch(self._heard + HEAD_SECONDS)
+                self._watch(self._loop.time() + HEAD_SECONDS)
         elif messages and (waiter is None or len(messages) > 1):
             self._queued(len(data))
 
@@ -116,7 +115,7 @@ class _Protocol(RequestHandler):
             return None
         reading: Any = self._current_request
         whole = (reading is None or reading.arrived) and all(payload.is_eof() for _, payload in self._messages)
-        if not whole or self._loop.time() - self._heard > HALF_CLOSE_SECONDS:
+        if not whole or _since_data(self.transport) > HALF_CLOSE_SECONDS:
             return None
         self._half_closed = True
         return True
@@ -246,6 +245,17 @@ class _Protocol(RequestHandler):
             raise ConnectionResetError("the answer has begun already")
         self._show(request, unparsable(exc, message or "") if status < 500 else InternalError())
         return request
+
+
+def _since_data(transport: asyncio.Transport | None) -> float:
+    """Seconds since the last bytes came in, as the kernel saw it: a loop that was busy would see them come together
+    with an end that came much later. Infinite where the system does not tell, which is everywhere but on Linux."""
+    raw: Any = transport.get_extra_info("socket") if transport is not None else None
+    try:
+        info = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56)
+        return float(struct.unpack_from("I", info, 52)[0]) / 1000  # tcpi_last_data_recv
+    except (AttributeError, OSError, struct.error):
+        return float("inf")
 
 
 def refusal(message: RawRequestMessage) -> GatewayError | None:
