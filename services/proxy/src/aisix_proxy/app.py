@@ -177,6 +177,7 @@ async def build(
                 address=prometheus.addr,
                 path=prometheus.path,
                 setting="observability.metrics.prometheus.addr",
+                idle_seconds=settings.downstream.idle_timeout_secs,
             )
         )
     return listeners
