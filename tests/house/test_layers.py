@@ -17,6 +17,8 @@ VIOLATIONS = [
     (f"{PROXY}/providers/openai.py", "import time"),
     (f"{PROXY}/dialects/openai_chat.py", "from aiohttp import web"),
     (f"{PROXY}/dialects/openai_chat.py", "from aisix_proxy.providers import openai"),
+    (f"{PROXY}/canonical/usage.py", "import uuid"),
+    (f"{PROXY}/status.py", "from aisix_proxy.app import build"),
     (f"{PROXY}/app.py", "import aisix_admin"),
     (f"{PROXY}/app.py", "import marshmallow"),
     ("libs/common/src/aisix_common/version.py", "import aisix_proxy"),

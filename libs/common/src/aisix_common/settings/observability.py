@@ -91,6 +91,7 @@ class Observability(Section, frozen=True, kw_only=True):
     log_format: Literal["auto", "json", "text"] = "auto"
     """`auto` is text on a terminal and JSON elsewhere."""
     access_log: bool = True
-    """One line for each request to the proxy."""
+    """One line for each request that reached an endpoint of the proxy with a valid key. Refused keys, unknown paths and
+    methods leave none: `aisix_auth_decisions_total` and `aisix_requests_total` count them."""
     metrics: Metrics = Metrics()
     tracing: Tracing = Tracing()
