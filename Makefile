@@ -21,7 +21,8 @@ help: ## print this list
 $(STAMP): constraints.txt requirements-dev.txt $(DISTS:%=%/pyproject.toml)
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and none was found on PATH (set PYTHON=/path/to/python3)"; exit 1; }
 	@echo "setup: $(PYTHON) -> $(VENV) (about a minute the first time)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# A first run that was interrupted leaves an environment without pip: make that one anew.
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt $(DISTS:%=-e %)
 	@touch $@
