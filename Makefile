@@ -65,7 +65,8 @@ golden: docs ## refresh every golden file from the code; review the diff
 	@$(BIN)/python -m pytest -q tests --update-golden $(PYTEST_ARGS)
 
 proto: $(STAMP) ## regenerate the etcd messages from our proto file
-	@$(BIN)/python -m aisix_common.store.proto.generate
+	@$(BIN)/python -m grpc_tools.protoc -Ilibs/common/src --python_out=libs/common/src --pyi_out=libs/common/src \
+		libs/common/src/aisix_common/store/etcd.proto
 
 stats: $(STAMP) ## the ten largest modules and functions
 	@$(BIN)/python -m tests.house.stats
