@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 
 DEMO_KEY = "sk-aisix-demo"
-"""The caller key of the printed curl. It opens nothing but the demo models on this machine."""
+"""The caller key of the printed curls. It opens the models that `load` puts in place, and no others."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ async def load(admin: Admin, provider_base: str, key_hash: str, openai_key: str 
     models = [await _model(admin, "demo", "demo-model", provider_base, "not-a-real-key")]
     if openai_key:
         models.append(await _model(admin, "openai", "gpt-4o-mini", None, openai_key))
-    await admin.upsert("api_keys", "key_hash", {"key_hash": key_hash, "display_name": "demo", "allowed_models": ["*"]})
+    await admin.upsert("api_keys", "key_hash", {"key_hash": key_hash, "display_name": "demo", "allowed_models": models})
     return models
 
 
