@@ -46,7 +46,8 @@ async def load(admin: Admin, provider_base: str, key_hash: str, openai_key: str 
 
 
 async def _model(admin: Admin, provider: str, model: str, base: str | None, key: str) -> str:
-    provider_key: dict[str, Any] = {"display_name": provider, "adapter": "openai", "provider": provider, "api_key": key}
+    name = f"make-run-{provider}"  # not a name that a developer would give to a key of their own
+    provider_key: dict[str, Any] = {"display_name": name, "adapter": "openai", "provider": provider, "api_key": key}
     if base is not None:
         provider_key["api_base"] = base
     key_id = await admin.upsert("provider_keys", "display_name", provider_key)
