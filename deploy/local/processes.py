@@ -26,10 +26,15 @@ class Process:
     name: str
     child: asyncio.subprocess.Process
     printer: "asyncio.Task[None]"
+    muted: asyncio.Event
 
     async def stop(self) -> None:
-        """SIGTERM, then SIGKILL after `STOP_SECONDS`."""
+        """SIGTERM, then SIGKILL after `STOP_SECONDS`.
+
+        What a child says about the end that we asked for is not shown: etcd warns of it as of a fault.
+        """
         if self.child.returncode is None:
+            self.muted.set()
             self.child.terminate()
             try:
                 await asyncio.wait_for(self.child.wait(), STOP_SECONDS)
@@ -50,12 +55,15 @@ async def start(name: str, command: Sequence[str], environment: Mapping[str, str
         preexec_fn=_die_with_parent,
         limit=1 << 20,
     )
-    printer = asyncio.get_running_loop().create_task(_print_lines(name, child))
-    return Process(name, child, printer)
+    muted = asyncio.Event()
+    printer = asyncio.get_running_loop().create_task(_print_lines(name, child, muted))
+    return Process(name, child, printer, muted)
 
 
-async def _print_lines(name: str, child: asyncio.subprocess.Process) -> None:
+async def _print_lines(name: str, child: asyncio.subprocess.Process, muted: asyncio.Event) -> None:
     assert child.stdout is not None
-    async for line in child.stdout:
+    async for line in child.stdout:  # read to the end in any case: a full pipe would hold the child up
+        if muted.is_set():
+            continue
         sys.stdout.write(f"{name:>9} | {line.decode(errors='replace').rstrip()}\n")
         sys.stdout.flush()
