@@ -67,6 +67,18 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def require_free(ports: tuple[int, int, int]) -> None:
+    """Raises StartFailed for the first port that is taken: we would talk to somebody else's gateway."""
+    for port, listener in zip(ports, ("proxy", "admin", "metrics"), strict=True):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError as error:
+            raise StartFailed(
+                f"port {port} ({listener}) cannot be used: {os.strerror(error.errno or 0)}; "
+                "choose others with AISIX_RUN_PORTS=proxy,admin,metrics"
+            ) from error
+
+
 def admin_key() -> str:
     """The admin key of this work tree: made once, readable by its owner only."""
     path = RUN_DIRECTORY / "admin.key"
@@ -190,6 +202,7 @@ async def serve() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     ports = chosen_ports(os.environ.get("AISIX_RUN_PORTS") or "3000,3001,9090")
+    require_free(ports)
     key = admin_key()
     async with AsyncExitStack() as stack:
         timeout = aiohttp.ClientTimeout(total=5)
