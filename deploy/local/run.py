@@ -5,6 +5,7 @@ AISIX_RUN_PORTS=proxy,admin,metrics chooses others (0 is not possible: the print
 """
 
 import asyncio
+import fcntl
 import json
 import os
 import re
@@ -13,8 +14,8 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -65,6 +66,21 @@ def free_ports(count: int) -> list[int]:
     for s in sockets:
         s.close()
     return ports
+
+
+@contextmanager
+def only_run() -> Iterator[None]:
+    """Holds `.run/lock` (the system lets go of it when we die): `make run` is alone in this folder.
+
+    Raises StartFailed when it is not.
+    """
+    RUN_DIRECTORY.mkdir(exist_ok=True)
+    with (RUN_DIRECTORY / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StartFailed("another `make run` is running in this folder; stop it first") from error
+        yield
 
 
 def require_free(ports: tuple[int, int, int]) -> None:
@@ -182,7 +198,14 @@ class LocalRun:
 
     async def _until(self, what: str, ready: Callable[[], Awaitable[bool]]) -> None:
         """Wait for `ready`, at most READY_SECONDS, and not longer than our children live."""
-        for _ in range(int(READY_SECONDS / 0.1)):
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await self._poll(ready)
+        except TimeoutError as error:
+            raise StartFailed(f"{what} was not ready within {READY_SECONDS:.0f} s") from error
+
+    async def _poll(self, ready: Callable[[], Awaitable[bool]]) -> None:
+        while True:
             dead = next((p for p in self.processes if p.child.returncode is not None), None)
             if dead is not None:
                 await dead.printer
@@ -193,7 +216,6 @@ class LocalRun:
             except (aiohttp.ClientError, OSError, TimeoutError):
                 pass  # not up yet
             await asyncio.sleep(0.1)
-        raise StartFailed(f"{what} was not ready within {READY_SECONDS:.0f} s")
 
 
 async def serve() -> int:
@@ -238,8 +260,8 @@ async def _until_stopped(stopping: "asyncio.Task[Literal[True]]", processes: lis
 
 
 if __name__ == "__main__":
-    RUN_DIRECTORY.mkdir(exist_ok=True)
     try:
-        sys.exit(asyncio.run(serve()))
+        with only_run():
+            sys.exit(asyncio.run(serve()))
     except StartFailed as failure:
         sys.exit(f"make run: {failure}")
