@@ -30,7 +30,7 @@ $(STAMP): constraints.txt requirements-dev.txt $(DISTS:%=%/pyproject.toml)
 setup: $(STAMP) ## create .venv and install everything from constraints.txt
 
 run: $(STAMP) ## run etcd, the gateway and a demo provider, and print a curl that answers (Ctrl-C stops all)
-	@exec $(BIN)/python -m deploy.local.run
+	@exec $(BIN)/python -m deploy.local
 
 test: $(STAMP) ## every test, with real etcd and real processes
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)

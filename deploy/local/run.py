@@ -235,7 +235,9 @@ async def serve() -> int:
         stopping = asyncio.get_running_loop().create_task(stop.wait())
         await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
+            say("stopping")
             starting.cancel()
+            await asyncio.wait([starting])  # what it was just starting is then in the stack
             return 0
         await starting
         return await _until_stopped(stopping, run.processes)
@@ -259,9 +261,11 @@ async def _until_stopped(stopping: "asyncio.Task[Literal[True]]", processes: lis
     return 1
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Returns the exit code; StartFailed is told in one line."""
     try:
         with only_run():
-            sys.exit(asyncio.run(serve()))
+            return asyncio.run(serve())
     except StartFailed as failure:
-        sys.exit(f"make run: {failure}")
+        sys.stderr.write(f"make run: {failure}\n")
+        return 1

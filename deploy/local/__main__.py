@@ -1,0 +1,11 @@
+"""`python -m deploy.local`, which is `make run`. A module of its own: Ctrl-C may come while run.py imports libraries."""
+
+import sys
+
+if __name__ == "__main__":
+    try:
+        from .run import main
+
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
