@@ -1,4 +1,4 @@
-"""`python -m deploy.local`, which is `make run`. A module of its own: Ctrl-C may come while run.py imports libraries."""
+"""`python -m deploy.local`, which is `make run`. A module of its own: Ctrl-C may come while run.py is imported."""
 
 import sys
 

@@ -165,7 +165,10 @@ class LocalRun:
 
     async def load_demo(self, openai_key: str | None) -> list[str]:
         """Demo resources through the admin API; returns the model names once the proxy serves them."""
-        models = await load(Admin(self._http, self._admin), self.provider, hash_key(DEMO_KEY), openai_key)
+        try:
+            models = await load(Admin(self._http, self._admin), self.provider, hash_key(DEMO_KEY), openai_key)
+        except (aiohttp.ClientError, RuntimeError, TimeoutError) as error:
+            raise StartFailed(f"the demo resources could not be loaded: {error or 'no answer in time'}") from error
 
         async def visible() -> bool:
             headers = {"Authorization": f"Bearer {DEMO_KEY}"}
