@@ -8,6 +8,8 @@ import aiohttp
 DEMO_KEY = "sk-aisix-demo"
 """The caller key of the printed curls. It opens the models that `load` puts in place, and no others."""
 
+DEMO_MODEL = "demo-model"
+
 
 @dataclass(frozen=True)
 class Admin:
@@ -38,7 +40,7 @@ async def load(admin: Admin, provider_base: str, key_hash: str, openai_key: str 
 
     Returns the names of the models.
     """
-    models = [await _model(admin, "demo", "demo-model", provider_base, "not-a-real-key")]
+    models = [await _model(admin, "demo", DEMO_MODEL, provider_base, "not-a-real-key")]
     if openai_key:
         models.append(await _model(admin, "openai", "gpt-4o-mini", None, openai_key))
     await admin.upsert("api_keys", "key_hash", {"key_hash": key_hash, "display_name": "demo", "allowed_models": models})

@@ -23,7 +23,7 @@ import aiohttp
 
 from aisix_common.resources.api_keys import hash_key
 
-from .demo import DEMO_KEY, Admin, load
+from .demo import DEMO_KEY, DEMO_MODEL, Admin, load
 from .processes import Process, start
 
 READY_SECONDS = 30.0
@@ -179,9 +179,10 @@ class LocalRun:
         return models
 
     def tell(self, models: list[str]) -> None:
-        say("\nThe gateway is ready. Ask the demo model something:\n")
+        say("\nThe gateway is ready.\n")
         for model in models:
-            say(curl(self._ports[0], model) + "\n")
+            whom = "the demo model" if model == DEMO_MODEL else f"OpenAI's {model} (your OPENAI_API_KEY pays)"
+            say(f"Ask {whom} something:\n\n{curl(self._ports[0], model)}\n")
         say(
             f"Admin API:  curl -sS {self._admin}/admin/v1/models"
             f' -H "Authorization: Bearer $(cat {RUN_DIRECTORY}/admin.key)"'
