@@ -377,11 +377,17 @@ async def test_a_slow_reader_holds_the_provider_back() -> None:
         async with serving(world) as port, connect(port) as connection:
             connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
             connection.send(request(key=KEY, body=chat(stream=True)))
-            await until(lambda: upstream.sent > 0)
+            client = world.services.upstream
+            assert isinstance(client, UpstreamClient)
+            await until(lambda: len(client._pools.open) == 1)
+            (connection_up,) = client._pools.open
+            transport = connection_up._transport
+            assert transport is not None
             before = -1
-            while before != upstream.sent:
-                before = upstream.sent
-                await asyncio.sleep(0.2)
+            async with asyncio.timeout(20):  # until nothing is read, and what the sockets hold is full
+                while transport.is_reading() or before != upstream.sent:
+                    before = upstream.sent
+                    await asyncio.sleep(0.2)
             assert upstream.sent < len(big) * 500, "somebody collected the stream for a reader that does not read"
             connection.writer.transport.resume_reading()  # type: ignore[attr-defined]
             answer = await connection.response()

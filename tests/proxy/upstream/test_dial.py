@@ -57,6 +57,12 @@ def black_hole() -> Iterator[int]:
         yield sock.getsockname()[1]
 
 
+def connects_to(port: int) -> int:
+    """How many connections to `port` have sent their SYN and wait."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[2].endswith(f":{port:04X}") and row[3] == "02" for row in rows)
+
+
 async def test_a_refused_connection(closed_port: int) -> None:
     message = await refused(Settings(), Origin("http", "127.0.0.1", closed_port))
     assert message == f"connect to 127.0.0.1:{closed_port}: connection refused"
@@ -98,14 +104,17 @@ async def test_a_name_with_several_addresses_is_tried_until_one_answers() -> Non
 async def test_a_cancelled_connect_leaves_nothing(black_hole: int) -> None:
     client = UpstreamClient(Settings())
     request = UpstreamRequest(Origin("http", "127.0.0.1", black_hole), "POST", "/", (), b"")
-    before = asyncio.all_tasks()
+    before, connecting = asyncio.all_tasks(), connects_to(black_hole)
     task = asyncio.create_task(client.send(request, timeout=None, max_body=10))
-    await asyncio.sleep(0.02)
+    async with asyncio.timeout(5):
+        while connects_to(black_hole) == connecting:
+            await asyncio.sleep(0.001)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (client.open_connections, client.pools) == (0, 0)
     assert asyncio.all_tasks() == before
+    assert connects_to(black_hole) == connecting
     await client.aclose()
 
 
