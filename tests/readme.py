@@ -23,6 +23,7 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 RUN_SECONDS: Final = 120.0
 """From `make run` to its curl, on a machine with a warm package index."""
+ID_OF_FIRST: Final = "<id of the first answer>"
 SEEN_SECONDS: Final = 5.0
 """How long the proxy may take to serve what the admin API has accepted."""
 
@@ -78,10 +79,12 @@ def check_answer(curl: str, folder: Path, expected: dict[str, object]) -> None:
 
 def check_console(listed: list[str], folder: Path, ports: tuple[int, int, int]) -> None:
     """The README's admin curls: each creates its resource, and the caller key they end in sees the model."""
+    if not any(ID_OF_FIRST in command for command in listed):
+        raise SystemExit(f"the README's admin curls no longer say `{ID_OF_FIRST}`")
     variables, *curls = (command.replace(":3001", f":{ports[1]}") for command in listed)
     first, answer = "", {}
     for curl in curls:
-        answer = shell(f"{variables}\n{curl.replace('<id of the first answer>', first)}", folder)
+        answer = shell(f"{variables}\n{curl.replace(ID_OF_FIRST, first)}", folder)
         if "id" not in answer:
             raise SystemExit(f"refused: {curl}\n{answer}")
         first = first or answer["id"]
