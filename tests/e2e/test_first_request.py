@@ -97,6 +97,47 @@ async def test_raw_response_headers(gateway: Gateway) -> None:
     assert raw.parse().choices[0].finish_reason == "stop"
 
 
+async def test_with_the_synchronous_client(gateway: Gateway) -> None:
+    """Another HTTP stack than the asynchronous one, as most scripts use it."""
+
+    def script() -> tuple[Any, list[Any]]:
+        http = httpx2.Client(trust_env=False)
+        made: Any = openai.OpenAI(
+            api_key=CALLER_KEY, base_url=f"{gateway.proxy}/v1", max_retries=0, timeout=20, http_client=http
+        )
+        with made as sdk:
+            answer = sdk.chat.completions.create(model="demo-model", messages=said("at once"))
+            with sdk.chat.completions.create(model="demo-model", messages=said("bit by bit"), stream=True) as stream:
+                return answer, list(stream)
+
+    answer, chunks = await asyncio.to_thread(script)
+    assert answer.model == "demo-model"
+    assert "You said: at once" in answer.choices[0].message.content
+    assert answer.usage.total_tokens > 0
+    assert {chunk.model for chunk in chunks} == {"demo-model"}
+    assert len(chunks) > 2
+    assert "You said: bit by bit" in "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert chunks[-1].choices[0].finish_reason == "stop"
+
+
+async def test_with_streaming_response(gateway: Gateway) -> None:
+    """The body is read by the caller: the head is there before it, and each line of the stream as it was sent."""
+    async with client(gateway) as sdk:
+        completions = sdk.chat.completions.with_streaming_response
+        async with completions.create(model="demo-model", messages=said("at once")) as response:
+            assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
+            answer = await response.parse()
+        async with completions.create(model="demo-model", messages=said("bit by bit"), stream=True) as response:
+            assert response.headers["content-type"].startswith("text/event-stream")
+            assert response.headers["x-aisix-request-id"]
+            lines = [line async for line in response.iter_lines() if line]
+    assert "You said: at once" in answer.choices[0].message.content
+    assert all(line.startswith("data: ") for line in lines)
+    assert lines[-1] == "data: [DONE]"
+    chunks = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+    assert "You said: bit by bit" in "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks)
+
+
 async def test_model_list(gateway: Gateway) -> None:
     async with client(gateway) as sdk:
         models = [model async for model in sdk.models.list()]
