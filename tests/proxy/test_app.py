@@ -34,12 +34,12 @@ def settings(endpoint: str, prefix: str, folder: Path) -> Settings:
 
 
 @asynccontextmanager
-async def running(made: Settings) -> AsyncIterator[tuple[int, Lifecycle]]:
+async def running(made: Settings, worker: int | None = None) -> AsyncIterator[tuple[int, Lifecycle]]:
     """The service, with only its public listener open; gives the port."""
     lifecycle = Lifecycle()
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack, TaskOwner() as tasks:
-        listeners = await build(made, Process({}, Lines()), stack, lifecycle, tasks)
+        listeners = await build(made, Process({}, Lines(), worker), stack, lifecycle, tasks)
         assert [listener.name for listener in listeners] == ["proxy", "metrics"]
         server = listeners[0].make()
         listening = await loop.create_server(server, "127.0.0.1", 0)
@@ -107,3 +107,22 @@ async def test_it_serves_from_its_cache_while_etcd_is_away(fresh_etcd: EtcdServe
         async with running(made) as (port, lifecycle):
             await until(lambda: lifecycle.applied)
             assert (await asked(port)).status == 200
+
+
+async def test_workers_that_are_new_serve_what_the_process_before_them_knew(
+    fresh_etcd: EtcdServer, tmp_path: Path
+) -> None:
+    async with providers.running() as provider:
+        made = settings(fresh_etcd.endpoint, "/aisix", tmp_path)
+        rows = (provider_key(api_base=provider.base), model(), api_key())
+        await asyncio.to_thread(put, fresh_etcd, "/aisix", *rows)
+        async with running(made, worker=0) as (port, lifecycle):
+            await until(lambda: lifecycle.applied)
+        await asyncio.to_thread(put, fresh_etcd, "/aisix", api_key(allowed_models=[]))
+        async with running(made) as (port, lifecycle):
+            await status_becomes(port, 403)
+        await asyncio.to_thread(fresh_etcd.kill)
+        for worker in (0, 1):
+            async with running(made, worker=worker) as (port, lifecycle):
+                await until(lambda: lifecycle.applied)
+                assert (await asked(port)).status == 403

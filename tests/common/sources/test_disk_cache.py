@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aisix_common.resources import ApiKey
-from aisix_common.snapshot import apply, build, empty, restore
+from aisix_common.snapshot import Snapshot, apply, build, empty, restore
 from aisix_common.sources.disk_cache import SMALLEST_LOG, DiskCache
 
 from .support import Log
@@ -15,6 +15,7 @@ from tests.common.snapshot.rows import NOON, PREFIX, api_key, changes, gone, lis
 
 FIRST = build(listing(api_key("a", "h1", 1), api_key("b", "h2", 2)), empty(PREFIX), NOON)
 SECOND = apply(FIRST, changes(gone("api_keys/a", 3), api_key("c", "h3", 4)), NOON)
+THIRD = apply(SECOND, changes(gone("api_keys/b", 5)), NOON)
 KEYS = [f"{PREFIX}/api_keys/a", f"{PREFIX}/api_keys/c"]
 
 
@@ -102,6 +103,63 @@ async def test_somebody_else_at_the_file(cache: DiskCache, path: Path, meddle: s
     cache.note(SECOND, KEYS)
     assert await cache.flush()
     assert found(path) == {"b", "c"}
+
+
+class TestWorkers:
+    """Each process writes its own file and starts with the newest of all."""
+
+    @staticmethod
+    async def write(path: Path, worker: int | None, snapshot: Snapshot) -> None:
+        cache = DiskCache(path, PREFIX, Log().log, worker=worker)
+        cache.note(snapshot, None)
+        assert await cache.flush()
+
+    @pytest.mark.parametrize("newest", [None, 0, 1, 7])
+    @pytest.mark.parametrize("worker", [None, 0, 1, 2])
+    async def test_the_newest_is_read(self, path: Path, worker: int | None, newest: int | None) -> None:
+        for each in (None, 0, 1, 7):
+            await self.write(path, each, SECOND if each == newest else FIRST)
+        for trap in (".8x", ".tmp", ".1.tmp", ".9.9", "x.3"):
+            await self.write(path.with_name(path.name + trap), None, THIRD)
+        before = {each: each.read_bytes() for each in path.parent.iterdir()}
+        cached = DiskCache(path, PREFIX, Log().log, worker=worker).load()
+        assert cached is not None
+        assert cached.listing.revision == SECOND.revision
+        assert {each: each.read_bytes() for each in path.parent.iterdir()} == before
+
+    async def test_only_its_own_is_written(self, path: Path) -> None:
+        await self.write(path, None, FIRST)
+        before = path.read_bytes()
+        await self.write(path, 1, SECOND)
+        assert path.read_bytes() == before
+        assert sorted(each.name for each in path.parent.iterdir()) == [path.name, f"{path.name}.1"]
+
+    @pytest.mark.parametrize("trouble", ["damaged", "another prefix", "others could write it", "a link"])
+    async def test_a_newer_one_that_cannot_be_used_is_passed_over(self, path: Path, log: Log, trouble: str) -> None:
+        await self.write(path, 1, FIRST)
+        await self.write(path, None, SECOND)
+        if trouble == "damaged":
+            path.write_bytes(path.read_bytes()[:-1])
+        elif trouble == "another prefix":
+            path.write_bytes(path.read_bytes().replace(PREFIX.encode(), b"/other"))
+        elif trouble == "others could write it":
+            path.chmod(0o620)
+        else:
+            path.rename(path.with_name("elsewhere"))
+            path.symlink_to("elsewhere")
+        for worker in (0, 1):
+            cached = DiskCache(path, PREFIX, log.log, worker=worker).load()
+            assert cached is not None
+            assert cached.listing.revision == FIRST.revision
+        assert {line["path"] for line in log.lines if line["log_level"] == "warning"} == {str(path)}
+
+    async def test_its_own_is_preferred_where_no_other_is_newer(self, path: Path, log: Log) -> None:
+        await self.write(path, None, FIRST)
+        await self.write(path, 0, FIRST)
+        assert DiskCache(path, PREFIX, log.log, worker=0).load() is not None
+        assert not log.lines
+        assert DiskCache(path, PREFIX, log.log, worker=1).load() is not None
+        assert log.said("the snapshot cache of another process is newer")
 
 
 class TestReading:

@@ -10,7 +10,6 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -184,14 +183,11 @@ async def build(
 
 
 def _cache(settings: Settings, process: Process) -> DiskCache | None:
-    """Each worker keeps a file of its own: one process writes one file."""
-    text = settings.managed.snapshot_cache_path.strip()
-    if not text:
+    """Each worker keeps a file of its own, and starts with the newest of all."""
+    path = settings.managed.snapshot_cache_path.strip()
+    if not path:
         return None
-    path = Path(text)
-    if process.worker is not None:
-        path = path.with_name(f"{path.name}.{process.worker}")
-    return DiskCache(path, settings.etcd.resource_root, get_logger("cache"))
+    return DiskCache(path, settings.etcd.resource_root, get_logger("cache"), worker=process.worker)
 
 
 def _instance(process: Process, services: Services) -> InstanceState:

@@ -2,11 +2,13 @@
 
 Written at most once a second, in a thread, mode 0600: changes are appended, and the file is replaced as a whole when it
 has grown to twice its base. Whatever goes wrong with the file is logged and the service goes on without it. One process
-writes one file: workers need a path each.
+writes one file: a worker's has its number added to the name. But each reads them all and takes the newest, so that a
+start after `proxy.workers` was changed serves what was known last, and all workers the same.
 """
 
 import asyncio
 import os
+import re
 import stat
 import threading
 from collections.abc import Iterable
@@ -38,10 +40,17 @@ class _File:
 
 
 class DiskCache:
-    """The cache file of one process, for one prefix."""
+    """The cache file of one process, for one prefix.
 
-    def __init__(self, path: Path | str, prefix: str, log: Logger, sealer: Sealer = PLAIN) -> None:
-        self._path = Path(path)
+    `path` as configured; the file of the worker with number `worker` is `<path>.<worker>`.
+    """
+
+    def __init__(
+        self, path: Path | str, prefix: str, log: Logger, sealer: Sealer = PLAIN, *, worker: int | None = None
+    ) -> None:
+        self._shared = Path(path)
+        """The file of a process without workers; theirs begin with its name."""
+        self._path = self._shared if worker is None else self._shared.with_name(f"{self._shared.name}.{worker}")
         self._prefix = prefix.rstrip("/")
         self._log = log
         self._sealer = sealer
@@ -55,24 +64,41 @@ class DiskCache:
         """One write at a time, also when the last one of a stopping service meets one that is under way."""
 
     def load(self) -> Cached | None:
-        """What the file holds, or None where there is nothing to be used (logged, but for a missing file).
+        """The newest that this process's file and those beside it hold, its own where others are not newer.
 
-        Reads the disk: call it in a thread.
+        None where there is nothing to be used (logged, but for missing files). Reads the disk: call it in a thread.
         """
+        newest, origin = self._load(self._path), self._path
+        for path in self._others():
+            other = self._load(path)
+            if other is not None and (newest is None or other.listing.revision > newest.listing.revision):
+                newest, origin = other, path
+        if newest is not None and newest.torn:
+            self._log.warning("the end of the snapshot cache is damaged and left out", path=str(origin))
+        if newest is not None and origin != self._path:
+            self._log.info("the snapshot cache of another process is newer and is used", path=str(origin))
+        return newest
+
+    def _others(self) -> list[Path]:
+        """What other processes wrote: with another number, or before `proxy.workers` was changed."""
+        name = re.compile(re.escape(self._shared.name) + r"(\.[0-9]+)?")
         try:
-            cached = decode(self._read(), self._prefix, self._sealer)
+            found = sorted(entry for entry in os.listdir(self._shared.parent) if name.fullmatch(entry))
+        except OSError:  # no folder, or none that may be listed: its own file is what there is
+            return []
+        return [self._shared.with_name(entry) for entry in found if entry != self._path.name]
+
+    def _load(self, path: Path) -> Cached | None:
+        try:
+            return decode(self._read(path), self._prefix, self._sealer)
         except FileNotFoundError:
             return None
         except CacheUnusable as error:
-            self._log.warning("the snapshot cache is not used", path=str(self._path), reason=str(error))
-            return None
+            self._log.warning("the snapshot cache is not used", path=str(path), reason=str(error))
         except (OSError, MemoryError) as error:
             reason = getattr(error, "strerror", None) or "out of memory"
-            self._log.warning("the snapshot cache cannot be read", path=str(self._path), reason=reason)
-            return None
-        if cached.torn:
-            self._log.warning("the end of the snapshot cache is damaged and left out", path=str(self._path))
-        return cached
+            self._log.warning("the snapshot cache cannot be read", path=str(path), reason=reason)
+        return None
 
     def note(self, snapshot: Snapshot, keys: Iterable[str] | None) -> None:
         """Remember that `snapshot` is to be written; `keys` are what changed since the last one noted, None: all.
@@ -177,9 +203,9 @@ class DiskCache:
         finally:
             os.close(folder)
 
-    def _read(self) -> bytes:
-        """The file's bytes, if nobody else can have written them. Raises OSError, CacheUnusable."""
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    def _read(self, path: Path) -> bytes:
+        """The bytes of a file, if nobody else can have written them. Raises OSError, CacheUnusable."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as stream:
             found = os.fstat(stream.fileno())
             if not stat.S_ISREG(found.st_mode):
@@ -189,6 +215,6 @@ class DiskCache:
             if found.st_size > LARGEST_FILE:
                 raise CacheUnusable("it is too large")
             if found.st_mode & 0o044:
-                self._log.warning("others could read the snapshot cache: mode set to 0600", path=str(self._path))
+                self._log.warning("others could read the snapshot cache: mode set to 0600", path=str(path))
                 os.fchmod(stream.fileno(), 0o600)
             return stream.read()
