@@ -10,11 +10,12 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -421,18 +422,51 @@ sys.exit(service_command("once", "", prepare))
 """
 
 
-def once(programs: Programs, config: str, redirect: str = "") -> "subprocess.CompletedProcess[bytes]":
-    """A service that stops as soon as it has started, run by a shell that redirects its streams."""
+def once(
+    programs: Programs,
+    config: str,
+    redirect: str = "",
+    arguments: Sequence[str] = ("--config", "config.yaml"),
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> "subprocess.CompletedProcess[bytes]":
+    """A service that stops as soon as it has started, run beside its file by a shell that redirects its streams."""
     programs.write("once", ONCE)
     file = programs.folder / "config.yaml"
     file.write_text(
         f'proxy: {{addr: "127.0.0.1:0"}}\netcd: {{endpoints: [a]}}\nshutdown: {{min_drain_secs: 0}}\n{config}\n'
     )
-    command = (sys.executable, "-m", "once", "--config", str(file))
+    command = (sys.executable, "-m", "once", *arguments)
     shell = ["/bin/sh", "-c", f'exec "$@" {redirect}', "sh", *command]
     return subprocess.run(
-        shell, env=programs.environ, stdin=subprocess.PIPE, capture_output=True, timeout=30, check=False
+        shell,
+        cwd=programs.folder,
+        env={**programs.environ, **variables},
+        stdin=subprocess.PIPE,
+        capture_output=True,
+        timeout=30,
+        check=False,
     )
+
+
+@pytest.mark.parametrize(
+    ("variable", "arguments", "code"),
+    [
+        ("config.yaml", (), 0),
+        ("missing.yaml", ("--config", "config.yaml"), 0),
+        ("config.yaml", ("--config", "missing.yaml"), 1),
+        ("", (), 2),
+        (None, (), 2),
+    ],
+)
+def test_the_configuration_may_be_named_by_the_environment(
+    variable: str | None, arguments: tuple[str, ...], code: int, tmp_path: Path
+) -> None:
+    programs = Programs(tmp_path)
+    variables = {} if variable is None else {"AISIX_CONFIG": variable}
+    run = once(programs, "admin: {enabled: false}", arguments=arguments, variables=variables)
+    assert run.returncode == code, run.stderr
+    assert len(programs.events()) == (code == 0)
+    assert (b"required: --config" in run.stderr) == (code == 2)
 
 
 @pytest.mark.parametrize("closed", [0, 1, 2])

@@ -31,7 +31,14 @@ def service_command(
     open_closed_streams()
     hold_lifeline(os.environ)
     parser = argparse.ArgumentParser(prog=program, description=description)
-    parser.add_argument("--config", metavar="FILE", required=True, help="the gateway's config.yaml")
+    default = os.environ.get("AISIX_CONFIG") or None
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        default=default,
+        required=default is None,
+        help="the gateway's config.yaml; default: the environment variable AISIX_CONFIG",
+    )
     parser.add_argument("--version", action="version", version=f"{program} {VERSION}")
     options = parser.parse_args(arguments)
     try:
