@@ -124,11 +124,12 @@ class Child:
         return code
 
     def cut(self) -> None:
-        """Let go of the lifeline: the process, and all it started, ends at once without draining.
+        """Kill the process and let go of its lifeline: it, and all it started, ends at once without draining.
 
-        A process that does not hold its lifeline is killed. Idempotent; part of every clean end, after `wait`, too.
+        In this order, so that its exit code is always that of a kill. Idempotent; part of every clean end, after
+        `wait`, too.
         """
+        self._process.kill()
         if self._write_end >= 0:
             os.close(self._write_end)
             self._write_end = -1
-        self._process.kill()
