@@ -10,12 +10,17 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from .flaw import Flaw
+from .reference import Reference
 from .sensitive import conceal
 
 Resource = TypeVar("Resource", bound=msgspec.Struct)
 
 
 def _no_rules(value: Any, strict: bool) -> Sequence[Flaw]:
+    return ()
+
+
+def _no_references(value: Any) -> Sequence[Reference]:
     return ()
 
 
@@ -31,8 +36,9 @@ class Kind(Generic[Resource]):
     """The segment of its etcd keys, and the collection of the admin API: `models`."""
     struct: type[Resource]
     """The frozen Struct that is the one definition of its fields."""
-    name_field: str
-    """The field that names a row; unique within the kind (the later of two rows is shadowed)."""
+    name_field: str | None
+    """The field that names a row; unique within the kind (the later of two rows is shadowed). None: rows have no name
+    that must be unique."""
     nulls: bool
     """Whether an explicit null stands for an absent optional field. Where not, a null is a type error."""
     rules: Callable[[Resource, bool], Sequence[Flaw]] = _no_rules
@@ -45,6 +51,15 @@ class Kind(Generic[Resource]):
     """Unknown paths that are never reported: fields that once existed and mean nothing."""
     terse: frozenset[str] = frozenset()
     """Fields left out of documents while they hold their default."""
+    singleton: bool = False
+    """At most one row is meant to exist: its name is the kind's own."""
+    label_field: str | None = None
+    """The field people know a row by, where it is not the one that names it."""
+    destinations: tuple[str, ...] = ()
+    """The fields that decide where the kind's secrets are sent, and whom we trust to be there: whoever changes one of
+    them has to give the secrets again (design 7)."""
+    references: Callable[[Resource], Sequence[Reference]] = _no_references
+    """The other rows that a row names."""
     decoder: "msgspec.json.Decoder[Resource]" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -55,6 +70,14 @@ class Kind(Generic[Resource]):
         """What one row is called in messages: `Model`."""
         return self.struct.__name__
 
-    def name_of(self, value: Resource) -> str:
-        """The row's name (for api_keys its key hash, which must not be shown)."""
-        return str(getattr(value, self.name_field))
+    def name_of(self, value: Resource) -> str | None:
+        """The row's name (for api_keys its key hash, which must not be shown); None where rows have none."""
+        if self.singleton:
+            return self.name
+        return None if self.name_field is None else str(getattr(value, self.name_field))
+
+    def label_of(self, value: Resource) -> str | None:
+        """What people call the row, or None."""
+        field = self.label_field or self.name_field
+        label = getattr(value, field, None) if field is not None else None
+        return label if isinstance(label, str) else None
