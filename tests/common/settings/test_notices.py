@@ -69,6 +69,8 @@ def test_printed_keys_are_loud(key: str) -> None:
     assert warning.startswith("SECURITY: admin.admin_keys")
     assert "change-me" not in warning and "strong" not in warning
     assert loaded("", {"AISIX_ADMIN__ADMIN_KEYS": key, "AISIX_ADMIN__ENABLED": "false"}).warnings == ()
+    (warning,) = loaded("", {"AISIX_ADMIN__ADMIN_KEYS": f'[{{"key": "{key}"}}, {{"key_file": "admin"}}]'}).warnings
+    assert warning.startswith("SECURITY: admin.admin_keys")
 
 
 @pytest.mark.parametrize("variable", ["AISIX_ETCD__USER", "AISIX_ETCD__PASSWORD_ENV"])

@@ -10,6 +10,8 @@ from tests.common.settings.documents import built, loaded, problems
 
 BASE = 'proxy: {addr: "1.1.1.1:1"}\nadmin: {admin_keys: [k]}\netcd: {endpoints: [a]}\n'
 PROXY = 'proxy: {{addr: "1.1.1.1:1", {}}}\nadmin: {{admin_keys: [k]}}\netcd: {{endpoints: [a]}}\n'
+KEYS = 'proxy: {{addr: "1.1.1.1:1"}}\nadmin: {{admin_keys: [{}]}}\netcd: {{endpoints: [a]}}\n'
+ADMIN = 'proxy: {{addr: "1.1.1.1:1"}}\nadmin: {{admin_keys: [k], {}}}\netcd: {{endpoints: [a]}}\n'
 ETCD = 'proxy: {{addr: "1.1.1.1:1"}}\nadmin: {{admin_keys: [k]}}\netcd: {{{}}}\n'
 TLS = "tls: {ca_cert_file: a, client_cert_file: b, client_key_file: c}"
 REWRITE = PROXY.format("url_rewrites: [{{match: '{}', rewrite: '{}'}}]")
@@ -23,6 +25,16 @@ BROKEN: list[tuple[str, str, str]] = [
     ("resources_file: r\nmanaged: {enabled: true}", "resources_file", "excludes managed.enabled"),
     ("resources_file: ' '", "resources_file", "must not be blank"),
     ("", "admin.admin_keys", "at least one key"),
+    (KEYS.format("{name: a}"), "admin.admin_keys[0]", "exactly one of key, key_file and key_env"),
+    (KEYS.format("{key: k, key_file: f}"), "admin.admin_keys[0]", "exactly one of key, key_file and key_env"),
+    (KEYS.format("{key_env: NOPE}"), "admin.admin_keys[0].key_env", "not set, or is blank"),
+    (KEYS.format("k, {key_env: BLANK}"), "admin.admin_keys[1].key_env", "not set, or is blank"),
+    (KEYS.format("{name: a, key: k}, {name: a, key: l}"), "admin.admin_keys[1]", "the name of another key"),
+    (KEYS.format("{name: key-2, key: k}, l"), "admin.admin_keys[1]", "the name of another key"),
+    (KEYS.format("{name: 'a b', key: k}"), "admin.admin_keys[0].name", "must be 1 to 64 letters"),
+    (ADMIN.format("playground_proxy_url: 'http://u@x'"), "admin.playground_proxy_url", "must be the http or https URL"),
+    (ADMIN.format("history_versions: 201"), "admin.history_versions", "from 1 to 200"),
+    (ADMIN.format("audit_days: 0"), "admin.audit_days", "from 1 to 3650"),
     (ETCD.format("endpoints: []"), "etcd.endpoints", "at least one endpoint"),
     (ETCD.format("endpoints: [a, 'ftp://b:1']"), "etcd.endpoints[1]", "must be http://host:port"),
     (ETCD.format("endpoints: ['http://u:s3cr3t@b:1']"), "etcd.endpoints[0]", "must be http://host:port"),

@@ -34,6 +34,8 @@ DEFAULTS: dict[str, Any] = {
     "admin.addr": Address("127.0.0.1", 0),
     "admin.metrics_addr": Address("0.0.0.0", 9091),
     "admin.playground_proxy_url": None,
+    "admin.history_versions": 20,
+    "admin.audit_days": 90,
     "observability.service_name": "aisix",
     "observability.log_level": "info",
     "observability.log_format": "auto",

@@ -9,6 +9,7 @@ import pytest
 from aisix_common.settings.values import (
     Address,
     parse_address,
+    parse_admin_name,
     parse_header,
     parse_heartbeat,
     parse_log_level,
@@ -16,6 +17,7 @@ from aisix_common.settings.values import (
     parse_network,
     parse_not_blank,
     parse_optional_address,
+    parse_optional_base_url,
     parse_secret,
 )
 
@@ -25,6 +27,10 @@ ACCEPTED: list[tuple[Callable[[str], Any], str, Any]] = [
     (parse_address, "[::]:65535", Address("::", 65535)),
     (parse_address, "[0:0::1]:1", Address("::1", 1)),
     (parse_optional_address, "  ", None),
+    (parse_admin_name, "ci@team-1.x_y", "ci@team-1.x_y"),
+    (parse_optional_base_url, " ", None),
+    (parse_optional_base_url, "http://aisix-proxy:3000/", "http://aisix-proxy:3000"),
+    (parse_optional_base_url, " https://[::1]/gateway// ", "https://[::1]/gateway"),
     (parse_optional_address, "127.0.0.1:1", Address("127.0.0.1", 1)),
     (parse_network, "10.0.0.0/8", ip_network("10.0.0.0/8")),
     (parse_network, " 10.1.2.3/8 ", ip_network("10.0.0.0/8")),
@@ -52,6 +58,13 @@ REFUSED: list[tuple[Callable[[str], Any], str]] = [
     ),
     *((parse_address, text) for text in ("", "256.1.1.1:1", "01.1.1.1:1", "1.1.1.1:-1")),
     (parse_network, "10.0.0.0/33"),
+    *((parse_admin_name, text) for text in ("", "a b", "a\n", "é", "a" * 65)),
+    *(
+        (parse_optional_base_url, text)
+        for text in ("x", "ftp://x", "http://", "http:///p", "http://x:99999", "http://[::")
+    ),
+    *((parse_optional_base_url, f"http://x{text}") for text in ("?q", "#f", "/a b", "\\y", "\r\ny", ":0", "é")),
+    (parse_optional_base_url, "http://user:password@x"),
     (parse_network, "proxy.local"),
     (parse_header, ""),
     (parse_header, "a b"),

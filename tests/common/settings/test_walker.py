@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from aisix_common.errors import Problem
+from aisix_common.secret import Secret
 from aisix_common.settings import Settings
+from aisix_common.settings.listeners import AdminKey
 from aisix_common.settings.sources import Override, Plain
 from aisix_common.settings.values import Count, Ratio, Section
 from aisix_common.settings.walker import Walker, leaves, number_rule, shape
@@ -90,11 +92,39 @@ def test_from_the_environment(variable: str, text: str, path: str, value: Any) -
 @pytest.mark.parametrize("key", ["0123", "1e5", "TRUE", "123456", "null"])
 def test_secrets_keep_their_text_from_both(key: str) -> None:
     from_environment = loaded("", {"AISIX_ADMIN__ADMIN_KEYS": f" {key} "}).settings.admin.admin_keys
-    assert [secret.reveal() for secret in from_environment] == [key]
+    assert from_environment == (Secret(key),)
     if key != "null":
         from_file = loaded(f"cache: {{redis: {{url: u, password: {key}}}}}\n").settings.cache.redis
         assert from_file is not None and from_file.password is not None
         assert from_file.password.reveal() == key
+
+
+def test_a_key_or_a_map_that_says_more_about_it() -> None:
+    text = 'proxy: {addr: "1.1.1.1:1"}\netcd: {endpoints: [a]}\nadmin: {admin_keys: %s}\n'
+    (plain, named) = built(text % "[0123, {name: ci, key_env: K, role: viewer}]", {"K": "x"}).settings.admin.admin_keys
+    assert plain == Secret("0123")
+    assert named == AdminKey(name="ci", key_env="K", role="viewer")
+    many = '["a,b", {"key": "c"}, 12]'
+    assert loaded("", {"AISIX_ADMIN__ADMIN_KEYS": many}).settings.admin.admin_keys == (
+        Secret("a,b"),
+        AdminKey(key=Secret("c")),
+        Secret("12"),
+    )
+    assert loaded("", {"AISIX_ADMIN__ADMIN_KEYS": "a,{b"}).settings.admin.admin_keys == (Secret("a"), Secret("{b"))
+
+
+def test_a_map_that_says_it_wrong() -> None:
+    found = problems_of(
+        {"AISIX_ADMIN__ADMIN_KEYS": '[{"kee": "s3cr3t"}, {"key": " "}, [], {"key": "k", "role": "root"}]'}
+    )
+    assert found.keys() == {
+        "admin.admin_keys[0].kee",
+        "admin.admin_keys[1].key",
+        "admin.admin_keys[2]",
+        "admin.admin_keys[3].role",
+    }
+    assert "s3cr3t" not in str(found)
+    assert "must be JSON" in problems_of({"AISIX_ADMIN__ADMIN_KEYS": "[s3cr3t"})["admin.admin_keys"]
 
 
 def test_lists_of_maps_may_be_json() -> None:

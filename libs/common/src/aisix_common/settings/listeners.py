@@ -1,19 +1,23 @@
 """`proxy`, `admin`, `downstream`, `shutdown`: the listeners, what they accept, and how they stop."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from .values import (
     Address,
+    AdminName,
     Bind,
     Count,
+    Days,
     Header,
     Later,
     Network,
     NoEffect,
+    OptionalBaseUrl,
     OptionalBind,
     Sealed,
     Section,
     Text,
+    Versions,
     Workers,
 )
 
@@ -77,6 +81,25 @@ class Proxy(Section, frozen=True, kw_only=True):
     """Rules for the paths of the proxy listener, in order."""
 
 
+class AdminKey(Section, frozen=True, kw_only=True):
+    """One admin key with a name; exactly one of `key`, `key_file` and `key_env` says what it is."""
+
+    name: AdminName | None = None
+    """Who uses it, for the log and the audit: 1 to 64 letters, digits, dots, dashes, underscores and `@`, and each name
+    once. `key-<position in the list>` where it is left out."""
+    key: Sealed | None = None
+    """The key itself."""
+    key_file: Text | None = None
+    """File that holds the key; white space around it is ignored. It must be readable at start. A changed file is taken
+    up within a second, and the key that was in it before is refused from then on; while it cannot be read, or is blank,
+    the last key that was read is used on."""
+    key_env: Text | None = None
+    """Environment variable that holds the key; read at start. Not one that begins with `AISIX_` and has `__` in it:
+    those are settings."""
+    role: Literal["admin", "viewer"] = "admin"
+    """An `admin` may do everything; a `viewer` writes nothing, and sees nothing that is sensitive."""
+
+
 class Admin(Section, frozen=True, kw_only=True):
     """The listener operators talk to. It is never bound in managed mode."""
 
@@ -84,15 +107,21 @@ class Admin(Section, frozen=True, kw_only=True):
     """Whether the admin service runs at all."""
     addr: Bind = Address("127.0.0.1", 0)
     """Where the admin API listens. The default is reachable from this machine only, on a port the system chooses."""
-    admin_keys: tuple[Sealed, ...] = ()
-    """Keys that open the admin API; at least one where it is bound. Put them into the environment rather than the
-    file."""
+    admin_keys: tuple[Sealed | AdminKey, ...] = ()
+    """Keys that open the admin API; at least one where it is bound. Each is the key itself, or a map that names it and
+    says where it is kept. Put keys into the environment or files of their own rather than into this file. The
+    variable holds keys between commas, or a JSON list (which begins with `[`) of keys and maps."""
     tls: ListenerTls | None = None
     """Serve HTTPS with this certificate instead of plain HTTP."""
     metrics_addr: OptionalBind = Address("0.0.0.0", 9091)  # noqa: S104 - Prometheus scrapes from elsewhere
     """Where the admin's metrics are served; blank for nowhere. `aisix` turns it off for the admin it starts."""
-    playground_proxy_url: Annotated[str | None, Later("the playground")] = None
-    """Base URL of the proxy's public listener, for the playground, such as `http://aisix-proxy:3000`."""
+    playground_proxy_url: OptionalBaseUrl = None
+    """Base URL of the proxy's public listener, such as `http://aisix-proxy:3000`: `POST /playground/chat/completions`
+    of the admin listener relays chats there, with the caller's own key. Blank: there is no playground."""
+    history_versions: Versions = 20
+    """Versions of each resource that are kept for its history and for rollbacks."""
+    audit_days: Days = 90
+    """Days the audit of changes is kept; the oldest entries go earlier where there are too many."""
 
 
 class Downstream(Section, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from .listeners import AdminKey
 from .rules import EXAMPLE_KEYS
 from .schema import Settings
 from .values import Later, NoEffect, Section
@@ -31,7 +32,8 @@ def warnings_for(settings: Settings) -> tuple[str, ...]:
 
 
 def _keys(settings: Settings) -> Iterator[str]:
-    if settings.admin_binds and any(key.reveal().strip() in EXAMPLE_KEYS for key in settings.admin.admin_keys):
+    keys = [key.key if isinstance(key, AdminKey) else key for key in settings.admin.admin_keys]
+    if settings.admin_binds and any(key is not None and key.reveal().strip() in EXAMPLE_KEYS for key in keys):
         yield (
             f"{SECURITY}: admin.admin_keys holds a key that is printed in the documentation; whoever reaches "
             f"{settings.admin.addr} can change everything. Replace it, for example with: openssl rand -hex 32"

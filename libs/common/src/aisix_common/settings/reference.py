@@ -109,6 +109,8 @@ def _type(form: Shape) -> str:
         return str(parser.shape)
     if get_origin(form.type) is tuple:
         item = shape(get_args(form.type)[0])
+        if item.short is not None:
+            return f"list of {_type(item.short)}, or maps"
         return "list of maps" if item.section else f"list of {_type(item)}"
     if get_origin(form.type) is Mapping:
         return "map"

@@ -15,7 +15,7 @@ import msgspec
 from aisix_common.errors import Problem
 
 from .control import KeyringKey, Secrets
-from .listeners import Proxy, RequestId, UrlRewrite
+from .listeners import Admin, AdminKey, Proxy, RequestId, UrlRewrite
 from .observability import Buckets, ClientTypeRule, Metrics, Prometheus, TracingOtlp
 from .outbound import ClientTls
 from .schema import Settings
@@ -45,6 +45,11 @@ def check(settings: Settings, environ: Mapping[str, str]) -> Iterator[Problem]:
     yield from _sources(settings, environ)
     if settings.admin_binds and not settings.admin.admin_keys:
         yield Problem("admin.admin_keys", "must name at least one key, unless admin.enabled is false")
+    if settings.admin_binds:
+        for index, key in enumerate(settings.admin.admin_keys):
+            if isinstance(key, AdminKey) and key.key_env is not None and not environ.get(key.key_env, "").strip():
+                path = f"admin.admin_keys[{index}].key_env"
+                yield Problem(path, "names an environment variable that is not set, or is blank")
 
 
 def _walk(value: Any, path: str) -> Iterator[Problem]:
@@ -97,6 +102,24 @@ def _etcd(etcd: Etcd) -> _Found:
         yield "prefix", "must not be the beginning of /ext or /run, where the gateway keeps its own rows"
     if "/" in etcd.env_id:
         yield "env_id", "must be one path segment"
+
+
+def _admin(admin: Admin) -> _Found:
+    names = [admin_key_name(place, key) for place, key in enumerate(admin.admin_keys)]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield f"admin_keys[{index}]", "has the name of another key; names left out are key-<position in the list>"
+
+
+def admin_key_name(place: int, key: Any) -> str:
+    """What the entry at `place` (from 0) of `admin.admin_keys` is called."""
+    name = key.name if isinstance(key, AdminKey) else None
+    return name or f"key-{place + 1}"
+
+
+def _admin_key(key: AdminKey) -> _Found:
+    if sum(source is not None for source in (key.key, key.key_file, key.key_env)) != 1:
+        yield "", "must name exactly one of key, key_file and key_env"
 
 
 def _request_id(request_id: RequestId) -> _Found:
@@ -220,6 +243,8 @@ def _secrets(secrets: Secrets) -> _Found:
 
 _RULES: Final[Mapping[type[Section], Callable[[Any], _Found]]] = MappingProxyType(
     {
+        Admin: _admin,
+        AdminKey: _admin_key,
         Buckets: _buckets,
         Cache: _cache,
         ClientTls: _client_tls,

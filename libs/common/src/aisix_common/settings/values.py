@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Any, Final, TypeAlias
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -57,6 +58,11 @@ _ADDRESS_RULE: Final = "must be an IP address and a port such as 127.0.0.1:3000 
 _HEADER: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _DIRECTIVE: Final = re.compile(r"(?:[A-Za-z0-9_.:\-]+=)?(?:trace|debug|info|warn|warning|error|off)", re.IGNORECASE)
 _PATH: Final = re.compile(r"[!-~]*")
+_NAME: Final = re.compile(r"[A-Za-z0-9._@-]{1,64}")
+_BASE_URL: Final = re.compile(r"(?i:https?)://[!-~]+")
+_BASE_URL_RULE: Final = (
+    "must be the http or https URL of a host, perhaps with a port and a path: no user, query or fragment"
+)
 
 
 def parse_address(text: str) -> Address:
@@ -111,6 +117,28 @@ def parse_log_level(text: str) -> str:
     return ",".join(part.removesuffix("ing") if part.endswith("warning") else part for part in map(str.lower, parts))
 
 
+def parse_admin_name(text: str) -> str:
+    """The name of an admin key: safe in logs, labels and file names."""
+    if _NAME.fullmatch(text) is None:
+        raise ValueError("must be 1 to 64 letters, digits, dots, dashes, underscores or @")
+    return text
+
+
+def parse_optional_base_url(text: str) -> str | None:
+    """The URL that paths are appended to, without slashes at its end; None for blank text."""
+    text = text.strip()
+    if not text:
+        return None
+    try:
+        parts = urlsplit(text)
+        good = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or _BASE_URL.fullmatch(text) is None or any(mark in text for mark in "@?#\\"):
+        raise ValueError(_BASE_URL_RULE)
+    return text.rstrip("/")
+
+
 def parse_not_blank(text: str) -> str:
     """Text with something in it, as it was written."""
     if not text.strip():
@@ -138,6 +166,8 @@ Millis: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_LONGEST_MS)]
 PositiveMillis: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=_LONGEST_MS)]
 Workers: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=512)]
 Probes: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=127)]  # TCP_KEEPCNT of Linux takes no more
+Versions: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=200)]
+Days: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=3650)]
 Ratio: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Edges: TypeAlias = tuple[float, ...]
 Text: TypeAlias = Annotated[str, Parse(parse_not_blank, "text")]
@@ -146,3 +176,5 @@ Network: TypeAlias = Annotated[IPv4Network | IPv6Network, Parse(parse_network, "
 Bind: TypeAlias = Annotated[Address, Parse(parse_address, "IP:port")]
 OptionalBind: TypeAlias = Annotated[Address | None, Parse(parse_optional_address, 'IP:port, or "" for none')]
 Sealed: TypeAlias = Annotated[Secret, Parse(parse_secret, "text, secret")]
+AdminName: TypeAlias = Annotated[str, Parse(parse_admin_name, "name")]
+OptionalBaseUrl: TypeAlias = Annotated[str | None, Parse(parse_optional_base_url, 'URL, or "" for none')]

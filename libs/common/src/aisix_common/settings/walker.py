@@ -32,6 +32,8 @@ class Shape:
     type: Any
     marks: tuple[Any, ...]
     optional: bool
+    short: "Shape | None" = None
+    """What may stand in place of a section: the key of an admin instead of the map that says more about it."""
 
     def mark(self, kind: type) -> Any:
         """The first mark of a kind, or None."""
@@ -44,7 +46,7 @@ class Shape:
 
 
 def shape(annotation: Any) -> Shape:
-    """Take `Annotated`, `X | None` and what is inside them apart."""
+    """Take `Annotated`, `X | None`, `X | Section` and what is inside them apart."""
     marks: tuple[Any, ...] = ()
     optional = False
     while True:
@@ -56,8 +58,19 @@ def shape(annotation: Any) -> Shape:
             optional = True
             rest = [member for member in get_args(annotation) if member is not type(None)]
             annotation = rest[0] if len(rest) == 1 else Union[tuple(rest)]  # noqa: UP007 - members are data here
+        elif origin in (Union, types.UnionType) and (found := _shortened(get_args(annotation))) is not None:
+            section, short = found
+            return Shape(section, marks, optional, shape(short))
         else:
             return Shape(annotation, marks, optional)
+
+
+def _shortened(members: tuple[Any, ...]) -> tuple[type[Section], Any] | None:
+    """The section of a union of a section and one other type, and that type."""
+    sections = [member for member in members if isinstance(member, type) and issubclass(member, Section)]
+    if len(members) != 2 or len(sections) != 1:
+        return None
+    return sections[0], next(member for member in members if member is not sections[0])
 
 
 def join(path: str, name: str) -> str:
@@ -129,6 +142,8 @@ class Walker:
 
     def _value(self, form: Shape, raw: Any, path: str, origin: str) -> Any:
         """One value that is not a section of its own."""
+        if form.short is not None and not isinstance(raw, dict):
+            return self._value(form.short, raw, path, origin)
         if form.section is not None:
             return self.section(form.section, raw, path)
         if get_origin(form.type) is tuple:
@@ -144,14 +159,15 @@ class Walker:
             return self._fail(path, str(error), origin)
 
     def _list(self, form: Shape, raw: Any, path: str, origin: str) -> Any:
-        """A list; from one text it is cut at commas, or read as JSON where its items are maps."""
+        """A list. One text is cut at commas, or read as JSON where the items are maps; where they may be either, it is
+        JSON when it begins like a list of it."""
         item = shape(get_args(form.type)[0])
         if isinstance(raw, Plain):
             raw = raw.text
         if isinstance(raw, str):
             if not raw.strip():
                 return ()
-            if item.section is not None:
+            if item.section is not None and (item.short is None or raw.lstrip().startswith("[")):
                 raw = self._decoded(raw, path, origin)
                 if raw is _FAILED:
                     return _FAILED
