@@ -15,7 +15,8 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,6 +66,22 @@ class Command:
     arguments: tuple[str, ...] = ()
 
 
+@contextmanager
+def _hangups_wait() -> Iterator[None]:
+    """Processes started inside begin with SIGHUP blocked: one that comes before they can listen waits for them and
+    does not end them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def hear_hangups() -> None:
+    """Let SIGHUP through, one that waited too; for a child, once it has a handler. Only for the main thread."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+
 class Child:
     """A running child process. It ends when this process does, provided it calls `hold_lifeline`."""
 
@@ -72,19 +89,21 @@ class Child:
         """Start `command` with exactly `environ`; `pass_fds` (such as listening sockets) are inherited.
 
         The child leads a process group of its own, so that Ctrl-C in a terminal reaches the parent alone and the
-        child hears of it once, from the parent. Raises OSError when no process can be made.
+        child hears of it once, from the parent. It begins with SIGHUP blocked until `hear_hangups`. Raises OSError
+        when no process can be made.
         """
         self.name: Final = command.name
         read_end, self._write_end = os.pipe()
         try:
-            self._process: Final = subprocess.Popen(
-                # -P: a file called like one of our modules in the working directory must not be imported.
-                [sys.executable, "-P", "-m", command.module, *command.arguments],
-                env={**environ, LIFELINE: str(read_end)},
-                stdin=subprocess.DEVNULL,
-                pass_fds=(read_end, *pass_fds),
-                process_group=0,
-            )
+            with _hangups_wait():
+                self._process: Final = subprocess.Popen(
+                    # -P: a file called like one of our modules in the working directory must not be imported.
+                    [sys.executable, "-P", "-m", command.module, *command.arguments],
+                    env={**environ, LIFELINE: str(read_end)},
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(read_end, *pass_fds),
+                    process_group=0,
+                )
         except BaseException:
             os.close(self._write_end)
             raise

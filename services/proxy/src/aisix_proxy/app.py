@@ -22,6 +22,8 @@ from aisix_common.settings import Settings
 from aisix_common.snapshot import Snapshot, empty
 from aisix_common.sources.disk_cache import DiskCache
 from aisix_common.sources.etcd import EtcdSource
+from aisix_common.sources.file import FileSource
+from aisix_common.sources.observed import SourceStatus
 from aisix_common.sources.status import config_numbers
 from aisix_common.store.client import EtcdClient
 from aisix_common.store.options import etcd_options
@@ -120,17 +122,43 @@ async def build(
     tasks: TaskOwner,
     replacements: Replacements = Replacements(),
 ) -> Sequence[Listener]:
-    """Make the service and say what it listens on. Does not wait for configuration: readiness tells (1.1)."""
+    """Make the service and say what it listens on. Does not wait for etcd, readiness tells; a resources file is read
+    before anything else, and FileRefused when it cannot be used."""
     metrics = Metrics()
-    client = EtcdClient(etcd_options(settings.etcd, process.environ))
-    stack.push_async_callback(client.aclose)
     services = make_services(settings, lifecycle, metrics, process.log_lines, replacements)
     if isinstance(services.upstream, UpstreamClient):
         stack.push_async_callback(services.upstream.aclose)
-    source = EtcdSource(
-        client, settings.etcd.resource_root, _cache(settings, process), services.clock, get_logger("source")
-    )
-    config_metrics = ConfigMetrics(metrics, lambda: config_numbers(services.live.compiled.snapshot, source.status()))
+    follow = _follow_etcd if settings.resources_file is None else _follow_file
+    status = await follow(process, services, metrics, stack, tasks)
+    listeners = [
+        Listener(
+            name="proxy",
+            setting="proxy.addr",
+            address=settings.proxy.addr,
+            make=make_edge(services).server,
+            tls=settings.proxy.tls,
+            shared=True,
+        )
+    ]
+    prometheus = settings.observability.metrics.prometheus
+    if prometheus.enabled:
+        pages = StatusPages(services.live, services.health, lifecycle, status)
+        listeners.append(
+            metrics_listener(
+                metrics,
+                pages.pages(),
+                address=prometheus.addr,
+                path=prometheus.path,
+                setting="observability.metrics.prometheus.addr",
+                idle_seconds=settings.downstream.idle_timeout_secs,
+            )
+        )
+    return listeners
+
+
+def _applying(services: Services) -> Callable[[Snapshot], None]:
+    """What is done with every new snapshot."""
+    lifecycle = services.lifecycle
 
     def on_snapshot(snapshot: Snapshot) -> None:
         services.live.apply(snapshot)
@@ -139,7 +167,21 @@ async def build(
             lifecycle.applied = True
             gc.freeze()  # what was loaded stays: the collector need not walk it again and again
 
-    tasks.spawn(source.run(on_snapshot), name="resources", essential=True)
+    return on_snapshot
+
+
+async def _follow_etcd(
+    process: Process, services: Services, metrics: Metrics, stack: AsyncExitStack, tasks: TaskOwner
+) -> Callable[[], SourceStatus]:
+    """Serve what etcd holds, tell the others how that goes, and say where the source's status comes from."""
+    settings = services.settings
+    client = EtcdClient(etcd_options(settings.etcd, process.environ))
+    stack.push_async_callback(client.aclose)
+    source = EtcdSource(
+        client, settings.etcd.resource_root, _cache(settings, process), services.clock, get_logger("source")
+    )
+    config_metrics = ConfigMetrics(metrics, lambda: config_numbers(services.live.compiled.snapshot, source.status()))
+    tasks.spawn(source.run(_applying(services)), name="resources", essential=True)
     fingerprint = ConfigHash(lambda: services.live.compiled.snapshot, config_metrics.hash_changed)
     tasks.spawn(fingerprint.run(), name="configuration hash")
     base = _instance(process, services)
@@ -156,30 +198,29 @@ async def build(
     )
     tasks.spawn(row.keep(), name="instance lease")
     tasks.spawn(row.run(), name="instance row")
-    listeners = [
-        Listener(
-            name="proxy",
-            setting="proxy.addr",
-            address=settings.proxy.addr,
-            make=make_edge(services).server,
-            tls=settings.proxy.tls,
-            shared=True,
-        )
-    ]
-    prometheus = settings.observability.metrics.prometheus
-    if prometheus.enabled:
-        pages = StatusPages(services.live, services.health, lifecycle, source.status)
-        listeners.append(
-            metrics_listener(
-                metrics,
-                pages.pages(),
-                address=prometheus.addr,
-                path=prometheus.path,
-                setting="observability.metrics.prometheus.addr",
-                idle_seconds=settings.downstream.idle_timeout_secs,
-            )
-        )
-    return listeners
+    return source.status
+
+
+async def _follow_file(
+    process: Process, services: Services, metrics: Metrics, stack: AsyncExitStack, tasks: TaskOwner
+) -> Callable[[], SourceStatus]:
+    """Serve what the resources file holds, and read it again on SIGHUP. No etcd: no cache and no row to write."""
+    settings = services.settings
+    assert settings.resources_file is not None
+    source = FileSource(
+        settings.resources_file, process.environ, settings.etcd.resource_root, services.clock, get_logger("source")
+    )
+    config_metrics = ConfigMetrics(metrics, lambda: config_numbers(services.live.compiled.snapshot, source.status()))
+    apply = _applying(services)
+
+    def on_snapshot(snapshot: Snapshot) -> None:
+        apply(snapshot)
+        config_metrics.hash_changed(source.status().file.served_digest)
+
+    services.lifecycle.on_reload(source.reload)  # first: a SIGHUP during the first reading must not get lost
+    await source.start(on_snapshot)
+    tasks.spawn(source.run(on_snapshot), name="resources", essential=True)
+    return source.status
 
 
 def _cache(settings: Settings, process: Process) -> DiskCache | None:

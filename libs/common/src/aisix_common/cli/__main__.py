@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None, services: Sequence[Service] = S
         notes.say(severity(warning), warning)
     wanted = [service for service in services if service.wanted(loaded.settings)]
     notes.say("info", f"version {VERSION} starts {', '.join(service.name for service in wanted)} with {path}")
-    return supervise([_start(service, path, environ) for service in wanted], notes)
+    starts = [_start(service, path, environ) for service in wanted]
+    return supervise(starts, notes, reloads=loaded.settings.resources_file is not None)
 
 
 def _config_path(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Path:

@@ -2,7 +2,7 @@
 
     started --first SIGINT/SIGTERM--> stopping: SIGTERM to every child, wait for all, however long they drain
     started --a child ends---------> failing: the others go too; exit code and message are the child's
-    either  --SIGHUP---------------> noted and ignored: there is no file to read again
+    either  --SIGHUP---------------> passed on where the children read a resources file; else noted and ignored
 
 The children hold a lifeline (`processes`), so they also go when this process is killed. Knows no settings.
 """
@@ -47,15 +47,18 @@ class _Ended:
 _Event = signal.Signals | _Ended
 
 
-def supervise(starts: Sequence[Start], notes: Notes, clock: Callable[[], float] = time.monotonic) -> int:
-    """Run `starts` until they end and give the exit code of the whole. Only for the main thread."""
+def supervise(
+    starts: Sequence[Start], notes: Notes, clock: Callable[[], float] = time.monotonic, *, reloads: bool = False
+) -> int:
+    """Run `starts` until they end and give the exit code of the whole. Only for the main thread. `reloads`: SIGHUP
+    means something to them."""
     events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
     children: list[Child] = []
     with _signals_as_events(events):
         try:
             for start in starts:
                 children.append(_launch(start, events))  # noqa: PERF401 - those before a failing one must be known
-            return _Watch(children, events, notes, clock).follow()
+            return _Watch(children, events, notes, clock, reloads=reloads).follow()
         except OSError as error:
             notes.fail(f"{starts[len(children)].command.name} cannot be started: {error.strerror}")
             return 1
@@ -97,11 +100,14 @@ class _Watch:
         events: "queue.SimpleQueue[_Event]",
         notes: Notes,
         clock: Callable[[], float],
+        *,
+        reloads: bool,
     ) -> None:
         self._running = list(children)
         self._events = events
         self._notes = notes
         self._clock = clock
+        self._reloads = reloads
         self._begin = clock()
         self._stopping = False
         self._culprit: _Ended | None = None
@@ -130,7 +136,11 @@ class _Watch:
                 pass
 
     def _signalled(self, number: signal.Signals) -> None:
-        if number == signal.SIGHUP:
+        if number == signal.SIGHUP and self._reloads:
+            for child in self._running:
+                child.send(number)
+            self._notes.say("info", "SIGHUP: the resources file is read again")
+        elif number == signal.SIGHUP:
             self._notes.say("warn", "SIGHUP is ignored: resources come from etcd and settings are read at start only")
         elif not self._stopping:
             self._stop_all()

@@ -26,6 +26,7 @@ class Lifecycle:
         """What the process will end with."""
         self._stopping = asyncio.Event()
         self._on_drain: list[Callable[[], None]] = []
+        self._on_reload: list[Callable[[], None]] = []
 
     def enter(self) -> None:
         """A request was read: count it until `leave`."""
@@ -67,6 +68,16 @@ class Lifecycle:
             callback()
         else:
             self._on_drain.append(callback)
+
+    def on_reload(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called on every SIGHUP, on the event loop. Without any, SIGHUP is ignored."""
+        self._on_reload.append(callback)
+
+    def reload(self) -> bool:
+        """Tell whoever asked to hear of SIGHUP; whether there was anybody."""
+        for callback in self._on_reload:
+            callback()
+        return bool(self._on_reload)
 
     def begin_drain(self) -> None:
         """Turn the probes to 503 and tell whoever asked for it; idempotent."""

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from ..errors import AisixError
 from ..logs import LogWriter, configure, get_logger
-from ..processes import hold_lifeline
+from ..processes import hear_hangups, hold_lifeline
 from ..settings import Settings
 from ..settings.notices import severity
 from ..streams import write_line
@@ -54,7 +54,7 @@ def run_service(
     awaited, its listeners are opened. After a signal, or `lifecycle.stop(code)`, the service drains: probes turn 503,
     it goes on accepting for `shutdown.min_drain_secs`, waits until nothing is in flight, closes the listeners, cancels
     the background tasks and closes the stack. An essential task that crashes stops it with exit code 1. An
-    error of ours that keeps it from starting is one line on stderr and exit code 1.
+    error of ours that keeps it from starting is told on stderr, with exit code 1. SIGHUP goes to `lifecycle.on_reload`.
     """
     hold_lifeline(os.environ)
     frame = frame or Frame()
@@ -83,10 +83,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def _say(writer: LogWriter, line: str) -> None:
-    """One line on stderr, one write, after everything logged so far."""
+def _say(writer: LogWriter, text: str) -> None:
+    """The last words on stderr, one write, after everything logged so far: one line, or a report of several."""
     writer.flush()
-    write_line(2, " ".join(line.split()))
+    write_line(2, "\n".join(line.rstrip() for line in text.splitlines() if line.strip()))
 
 
 async def _run(settings: Settings, build: Build, frame: Frame, writer: LogWriter) -> int:
@@ -97,7 +97,8 @@ async def _run(settings: Settings, build: Build, frame: Frame, writer: LogWriter
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _on_signal, lifecycle, number)
     # Not SIG_IGN, which child processes would inherit.
-    loop.add_signal_handler(signal.SIGHUP, _log.debug, "SIGHUP is ignored: nothing is read from files here")
+    loop.add_signal_handler(signal.SIGHUP, _on_hangup, lifecycle)
+    hear_hangups()
     async with AsyncExitStack() as stack, TaskOwner(lambda _name: lifecycle.stop(1)) as tasks:
         # The stack is the outer one: background tasks end before what they use is closed.
         async with AsyncExitStack() as opened:
@@ -178,6 +179,11 @@ def _on_signal(lifecycle: Lifecycle, number: signal.Signals) -> None:
         return
     _log.info("signal received", signal=number.name)
     lifecycle.stop()
+
+
+def _on_hangup(lifecycle: Lifecycle) -> None:
+    if not lifecycle.reload():
+        _log.debug("SIGHUP is ignored: nothing is read from files here")
 
 
 def _log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -57,13 +57,8 @@ def build(document: Any, environ: Mapping[str, str]) -> Loaded:
 
 def refuse_unbuilt(settings: Settings) -> None:
     """Raise ConfigurationError when `settings` ask for a way to run that this version does not have."""
-    problems = []
-    if settings.resources_file is not None:
-        problems.append(Problem("resources_file", "this version reads resources from etcd only: set etcd.endpoints"))
     if settings.managed.enabled:
-        problems.append(Problem("managed.enabled", "this version cannot run managed: set it to false"))
-    if problems:
-        raise ConfigurationError(problems)
+        raise ConfigurationError([Problem("managed.enabled", "this version cannot run managed: set it to false")])
 
 
 def report(error: ConfigurationError) -> str:

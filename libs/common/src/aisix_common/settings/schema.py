@@ -13,8 +13,8 @@ from .values import Later, Section, Text
 class Settings(Section, frozen=True, kw_only=True):
     """Everything an operator can set. Read once at start, never reloaded."""
 
-    resources_file: Annotated[Text | None, Later("the file source")] = None
-    """Load resources from this file instead of etcd."""
+    resources_file: Text | None = None
+    """Load resources from this YAML file instead of etcd; SIGHUP reads it again. Excludes `etcd.endpoints`."""
     bedrock_endpoint_url: Annotated[str | None, Later("Bedrock guardrails")] = None
     """Endpoint of the Bedrock guardrail API for the whole gateway; blank means AWS's own."""
     proxy: Proxy

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
 
+from aisix_common.snapshot import RejectedRow
+
 FailureReason: TypeAlias = Literal["fetch", "parse", "validate"]
 
 
@@ -23,6 +25,20 @@ class LastFailure:
     at: datetime
     kind: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileView:
+    """What is known of a resources file."""
+
+    served_digest: str = ""
+    """SHA-256 (hex) of the bytes that are served."""
+    source_digest: str = ""
+    """The same of the bytes read last, refused or not."""
+    failed: bool = False
+    """The last reading was refused as a whole."""
+    refused: tuple[RejectedRow, ...] = ()
+    """What it was refused for, one row for each bad entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,5 +62,7 @@ class SourceStatus:
     last_success: datetime | None = None
     """When a reload last rejected nothing."""
     reloads: int = 0
-    """Full listings and failed fetches."""
+    """Full listings, readings of the file, and failed fetches."""
     failures: Mapping[FailureReason, int] = field(default_factory=dict)
+    file: FileView = FileView()
+    """Of a source of type `file`."""

@@ -20,6 +20,8 @@ State: TypeAlias = Literal["synced", "degraded", "out_of_sync", "empty", "never_
 
 MOST_LISTED: Final = 256
 """Rejected rows that are listed: the newest ones. Counts are never cut."""
+UNCOUNTED_IN_FILES: Final = frozenset({"oidc_providers", "claim_mappings", "mcp_auth_settings", "mcp_policies"})
+"""Kinds that `resource_counts` leaves out in file mode, as other gateways do (control-plane 4)."""
 OTHER_KIND: Final = "unknown"
 """Stands for kinds nobody knows where names must be few (metrics): their names are chosen by whoever writes rows."""
 
@@ -39,10 +41,12 @@ def not_served(snapshot: Snapshot) -> list[NotServed]:
     return [NotServed(kind, len(rows), reason) for kind, rows in sorted(snapshot.unserved.items())]
 
 
-def state(snapshot: Snapshot) -> State:
+def state(snapshot: Snapshot, status: SourceStatus | None = None) -> State:
     """How well what is served agrees with what the source holds."""
     if snapshot.apply_seq == 0:
         return "never_loaded"
+    if status is not None and status.file.failed:
+        return "out_of_sync"
     if len(snapshot.rejected):
         return "degraded" if snapshot.served else "out_of_sync"
     return "synced" if snapshot.served else "empty"
@@ -55,7 +59,7 @@ def config_status(
 
     `also_not_served`: what the service cannot serve yet for reasons of its own.
     """
-    body: dict[str, Any] = {"state": state(snapshot), "source": _source(snapshot, status)}
+    body: dict[str, Any] = {"state": state(snapshot, status), "source": _source(snapshot, status)}
     if snapshot.apply_seq:
         body["applied"] = _applied(snapshot, status)
     if status.last_reload:
@@ -66,7 +70,7 @@ def config_status(
         "last_error_kind": failure.kind,
         "last_error": failure.message,
     }
-    body["rejected"] = [_rejected(row, status.at) for row in _newest(snapshot)]
+    body["rejected"] = [_rejected(row, status.at) for row in _newest(snapshot, status)]
     body["partially_compatible"] = [
         {"resource_kind": kind, "field": path, "count": count}
         for (kind, path), count in sorted(unknown_fields(snapshot).items())
@@ -100,7 +104,7 @@ class ConfigNumbers:
 def config_numbers(snapshot: Snapshot, status: SourceStatus) -> ConfigNumbers:
     """The numbers for the metrics; cheap, but for the rows that are rejected."""
     rejected, stale = Counter(dict.fromkeys(BY_NAME, 0)), Counter(dict.fromkeys(BY_NAME, 0))
-    for row in snapshot.rejected.values():
+    for row in (*snapshot.rejected.values(), *status.file.refused):
         rejected[_label(row.kind)] += 1
         stale[_label(row.kind)] += row.stale_since is not None
     reload, etcd = status.last_reload, status.type == "etcd"
@@ -132,7 +136,7 @@ def _source(snapshot: Snapshot, status: SourceStatus) -> dict[str, Any]:
         if status.observed_revision is not None:
             source["observed_revision"] = status.observed_revision
     if snapshot.apply_seq:
-        source["source_hash"] = source_hash(snapshot)
+        source["source_hash"] = status.file.source_digest if status.type == "file" else source_hash(snapshot)
     if status.observed_at:
         source["observed_at"] = rfc3339(status.observed_at)
     return source
@@ -143,18 +147,21 @@ def _applied(snapshot: Snapshot, status: SourceStatus) -> dict[str, Any]:
     if status.type == "etcd":
         revision = status.applied_revision
         applied["applied_revision"] = snapshot.revision if revision is None else revision
-    applied["config_hash"] = config_hash(snapshot)
+    applied["config_hash"] = status.file.served_digest if status.type == "file" else config_hash(snapshot)
     applied["apply_seq"] = snapshot.apply_seq
     if snapshot.applied_at:
         applied["applied_at"] = rfc3339(snapshot.applied_at)
     applied["resource_counts"] = {
-        name: len(table.by_id) for name, table in sorted(snapshot.tables.items()) if len(table.by_id)
+        name: len(table.by_id)
+        for name, table in sorted(snapshot.tables.items())
+        if len(table.by_id) and not (status.type == "file" and name in UNCOUNTED_IN_FILES)
     }
     return applied
 
 
-def _newest(snapshot: Snapshot) -> list[RejectedRow]:
-    newest = nlargest(MOST_LISTED, snapshot.rejected.values(), key=lambda row: (row.last_seen, row.revision))
+def _newest(snapshot: Snapshot, status: SourceStatus) -> list[RejectedRow]:
+    rows = [*snapshot.rejected.values(), *status.file.refused]
+    newest = nlargest(MOST_LISTED, rows, key=lambda row: (row.last_seen, row.revision))
     return sorted(newest, key=lambda row: (row.kind, row.id))
 
 

@@ -51,6 +51,8 @@ class Parent:
             lifecycle.enter()
             tasks.spawn(_watch(child, place.index, lifecycle), name=f"watch worker {place.index}", essential=True)
         lifecycle.on_drain(lambda: _send_all(children, signal.SIGTERM))
+        if self._settings.resources_file is not None:
+            lifecycle.on_reload(lambda: _send_all(children, signal.SIGHUP))
         _log.info("workers started", workers=len(children), addr=str(places[0].addresses["proxy.addr"]))
         return listeners
 
