@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
@@ -25,12 +25,20 @@ from .api.routes import mount
 from .auth import AdminKeys
 from .body import BODY_LIMIT
 from .caller_keys import new_key
+from .decisions import Decisions
+from .file_reading import FileReading, NoEtcd, silence
+from .file_rows import FileRows
+from .fleet import Fleet
 from .follow import Follower
-from .names import NameIndex, NameReader
+from .index import ResourceIndex
+from .playground import Playground
+from .rows import LONGEST_REQUEST, Etcd, EtcdRows, Reading, Roots
 from .server import IDLE_SECONDS, Front
 from .services import Services
-from .store import LONGEST_REQUEST, Etcd, ResourceStore, Roots
+from .store import ResourceStore
 from .telemetry import Telemetry
+from .throttle import Throttle
+from .trimming import Trimmer
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,34 +48,61 @@ class Surroundings:
     etcd: Etcd
     events: Callable[[], AsyncIterator[WatchEvent]]
     """A new list + watch of everything under the resource root."""
+    instances: Callable[[], AsyncIterator[WatchEvent]]
+    """The same of the proxies' own rows."""
     lifecycle: Lifecycle
     metrics: Metrics
     log: Logger
+    environ: Mapping[str, str] = field(default_factory=dict)
     clock: Clock = SYSTEM_CLOCK
     body_seconds: float = 30.0
     new_id: Callable[[], str] = lambda: str(uuid.uuid4())
     new_key: Callable[[], Secret] = new_key
+    new_token: Callable[[], str] = lambda: uuid.uuid4().hex[:12]
+    rows: Reading | None = None
+    """Where resources are read from, when not from etcd."""
 
 
 def assemble(settings: Settings, around: Surroundings) -> Services:
-    """The services of one admin process. Its follower has to be run: `services.follower.run()`."""
-    fields = {kind.name: kind.name_field for kind in KINDS}
-    index = NameIndex(settings.etcd.resource_root, fields, NameReader(fields))
-    follower = Follower(around.events, index, around.clock, around.log)
+    """The services of one admin process. `services.follower` and `services.fleet` have to be run.
+
+    Raises ConfigurationError for admin keys that cannot be read.
+    """
+    roots = _roots(settings)
+    follower = Follower(around.events, ResourceIndex(roots.resources, KINDS), around.clock, around.log)
     telemetry = Telemetry(around.metrics)
-    roots = Roots(settings.etcd.resource_root, settings.etcd.run_root)
+    keys = AdminKeys(settings.admin.admin_keys, around.environ, log=around.log)
+    store = ResourceStore(
+        around.etcd,
+        roots,
+        follower,
+        around.clock,
+        around.new_token,
+        versions=settings.admin.history_versions,
+        settled=telemetry.settled,
+    )
     return Services(
-        store=ResourceStore(around.etcd, roots, follower, telemetry.settled),
+        rows=around.rows or EtcdRows(around.etcd, roots),
+        store=store,
+        decisions=Decisions(keys),
         follower=follower,
+        fleet=Fleet(around.instances, around.clock, around.log),
         lifecycle=around.lifecycle,
-        admin_keys=AdminKeys(settings.admin.admin_keys),
+        admin_keys=keys,
+        throttle=Throttle(telemetry, around.log),
+        playground=Playground(settings.admin.playground_proxy_url),
         telemetry=telemetry,
         log=around.log,
         clock=around.clock,
         body_seconds=around.body_seconds,
         new_id=around.new_id,
         new_key=around.new_key,
+        file=settings.resources_file,
     )
+
+
+def _roots(settings: Settings) -> Roots:
+    return Roots(settings.etcd.resource_root, settings.etcd.run_root)
 
 
 def application(services: Services) -> web.Application:
@@ -92,21 +127,57 @@ def store_options(settings: Settings, environ: Mapping[str, str]) -> EtcdOptions
 
 
 def build_for(settings: Settings, environ: Mapping[str, str]) -> Build:
-    """What `run_service` builds the admin with. Raises ConfigurationError for settings the admin cannot run with."""
+    """What `run_service` builds the admin with. Raises ConfigurationError for settings the admin cannot run with, and
+    FileRefused for a resources file that cannot be used."""
     _require_runnable(settings)
+    if settings.resources_file is not None:
+        return _build_on_file(settings, environ, FileRows(settings.resources_file, environ))
     options = store_options(settings, environ)
 
     async def build(stack: AsyncExitStack, lifecycle: Lifecycle, tasks: TaskOwner) -> Sequence[Listener]:
         client = await stack.enter_async_context(EtcdClient(options))
-        metrics = Metrics()
-        root = settings.etcd.resource_root + "/"
-        around = Surroundings(client, lambda: list_and_watch(client, root), lifecycle, metrics, get_logger("admin"))
-        services = assemble(settings, around)
-        front = await serve(services, stack, idle_seconds=settings.downstream.idle_timeout_secs or IDLE_SECONDS)
-        tasks.spawn(services.follower.run(), name="follow resource names", essential=True)
-        return _listeners(settings, front, metrics)
+        log, roots, metrics = get_logger("admin"), _roots(settings), Metrics()
+        services = assemble(
+            settings,
+            Surroundings(
+                client,
+                lambda: list_and_watch(client, roots.resources + "/"),
+                lambda: list_and_watch(client, f"{roots.run}/instances/"),
+                lifecycle,
+                metrics,
+                log,
+                environ,
+            ),
+        )
+        trimmer = Trimmer(client, roots, services.clock, log, audit_days=settings.admin.audit_days)
+        services.store.on_written(trimmer.wrote)
+        tasks.spawn(services.follower.run(), name="follow resources", essential=True)
+        tasks.spawn(services.fleet.run(), name="follow instances", essential=True)
+        tasks.spawn(trimmer.run(), name="trim history and audit")
+        return await _served(settings, services, stack, metrics)
 
     return build
+
+
+def _build_on_file(settings: Settings, environ: Mapping[str, str], file: FileRows) -> Build:
+    async def build(stack: AsyncExitStack, lifecycle: Lifecycle, tasks: TaskOwner) -> Sequence[Listener]:
+        reading, metrics = FileReading(file, _roots(settings), KINDS), Metrics()
+        lifecycle.on_reload(reading.reload)
+        around = Surroundings(
+            NoEtcd(), reading.events, silence, lifecycle, metrics, get_logger("admin"), environ, rows=reading
+        )
+        services = assemble(settings, around)
+        tasks.spawn(services.follower.run(), name="follow the resources file", essential=True)
+        return await _served(settings, services, stack, metrics)
+
+    return build
+
+
+async def _served(
+    settings: Settings, services: Services, stack: AsyncExitStack, metrics: Metrics
+) -> Sequence[Listener]:
+    front = await serve(services, stack, idle_seconds=settings.downstream.idle_timeout_secs or IDLE_SECONDS)
+    return _listeners(settings, front, metrics)
 
 
 def _listeners(settings: Settings, front: Front, metrics: Metrics) -> Sequence[Listener]:

@@ -8,7 +8,7 @@ source of randomness, which is passed in.
 import hashlib
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -68,7 +68,14 @@ def admit(
     if "key_hash" not in plain and make is not None:
         made = make()
         plain["key_hash"] = key_hash(made)
-    return Admitted(plain, made, _wrong_hash(plain.get("key_hash"), stored, admin_keys))
+    wrong = _wrong_hash(plain.get("key_hash"), stored, admin_keys)
+    return Admitted(plain, made, (*wrong, *_wrong_previous(plain.get("previous_keys"), admin_keys)))
+
+
+def _wrong_previous(value: object, admin_keys: AdminKeys) -> Iterator[Flaw]:
+    for place, each in enumerate(value if isinstance(value, list) else ()):
+        if isinstance(each, dict) and isinstance(each.get("hash"), str) and admin_keys.has_hash(each["hash"]):
+            yield Flaw(("previous_keys", place, "hash"), "this is an admin key: callers need keys of their own")
 
 
 def _hashed(plain: dict[str, Any], admin_keys: AdminKeys) -> Admitted:
@@ -78,7 +85,8 @@ def _hashed(plain: dict[str, Any], admin_keys: AdminKeys) -> Admitted:
         both = Flaw(("key",), "give either `key` or `key_hash`, not both")
         return Admitted(plain, flaws=(both, *wrong, *_wrong_hash(plain["key_hash"], None, admin_keys)))
     plain["key_hash"] = _NOTHING if wrong else key_hash(Secret(key.strip()))  # as the proxy trims what it is shown
-    return Admitted(plain, flaws=(*wrong, *_wrong_hash(plain["key_hash"], None, admin_keys)))
+    found = (*wrong, *_wrong_hash(plain["key_hash"], None, admin_keys))
+    return Admitted(plain, flaws=(*found, *_wrong_previous(plain.get("previous_keys"), admin_keys)))
 
 
 def _wrong_hash(value: object, stored: str | None, admin_keys: AdminKeys) -> tuple[Flaw, ...]:

@@ -3,11 +3,15 @@
     AdminError
       CallerError
         Unauthenticated       401
+        Forbidden             403   a viewer's key
         Unknown               404   no such resource
         NoSuchPath            404   no such route
         WrongMethod           405
         TooSlow               408
         Conflict              409   the name is in use
+        InUse                 409   others refer to the resource
+        FileManaged           409   resources come from a file
+        PreconditionFailed    412   If-Match or If-None-Match does not hold
         TooLarge              413
         WrongMediaType        415
         UnmetExpectation      417
@@ -18,15 +22,18 @@
         Undecodable           500   the row in etcd is not a document of its kind
         Busy                  503   others kept writing: try again
         StoreAway             503   etcd cannot be asked
-        OutcomeUnknown        503   the answer was lost and others wrote since
 
 No message carries a value of a document, a secret or an address of etcd: path and rule only.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from aisix_common.errors import AisixError, Problem
+from aisix_common.resources import API_KEYS
+
+MOST_USERS: Final = 20
+"""Resources that are named when one is in use."""
 
 
 class AdminError(AisixError):
@@ -53,6 +60,15 @@ class Unauthenticated(CallerError):
 
     def __init__(self) -> None:
         super().__init__("missing or malformed admin authorization")
+
+
+class Forbidden(CallerError):
+    """The key is a viewer's."""
+
+    status = 403
+
+    def __init__(self) -> None:
+        super().__init__("this admin key may only read: use one with the role admin")
 
 
 class Unknown(CallerError):
@@ -84,13 +100,54 @@ class WrongMethod(CallerError):
 
 
 class Conflict(CallerError):
-    """The name is in use by another resource. Whoever knows the kind words it: a key hash is not to be shown."""
+    """The name is in use by another resource. A key's hash is not repeated, and a name only as far as it is short.
+
+    `id` is that of the row that wanted the name.
+    """
 
     status = 409
 
-    def __init__(self, name: str, message: str = "the name is already in use by another resource") -> None:
+    def __init__(self, kind: str, name: str, id: str = "") -> None:
         self.name = name
-        super().__init__(message)
+        self.id = id
+        what = "this key" if kind == API_KEYS.name else f'name "{name[:128]}"'
+        super().__init__(f"{what} already in use by another resource")
+
+
+class InUse(CallerError):
+    """Other resources refer to this one. `users` are (kind, id, label)."""
+
+    status = 409
+
+    def __init__(self, users: Sequence[tuple[str, str, str | None]]) -> None:
+        shown = [Problem("", _user(*each)) for each in users[:MOST_USERS]]
+        if len(users) > MOST_USERS:
+            shown.append(Problem("", f"and {len(users) - MOST_USERS} more"))
+        super().__init__(
+            f"in use by {', '.join(problem.reason for problem in shown)}: change or delete those first, "
+            "or send the request with ?force=true",
+            shown,
+        )
+
+
+class FileManaged(CallerError):
+    """Resources come from a file, and what was asked for lives in etcd only."""
+
+    status = 409
+
+    def __init__(self, path: str, instead: str = "edit the file and send SIGHUP to the gateway") -> None:
+        super().__init__(f"resources are file-managed: they come from {path}; {instead}")
+
+
+class PreconditionFailed(CallerError):
+    """The row is not the one the client decided on. `revision` is the one it has now, None: there is no row."""
+
+    status = 412
+
+    def __init__(self, revision: int | None) -> None:
+        self.revision = revision
+        now = "there is no such resource" if revision is None else f"it is at revision {revision} now"
+        super().__init__(f"the condition of the request does not hold: {now}; read it and decide again")
 
 
 class TooSlow(CallerError):
@@ -177,12 +234,5 @@ class StoreAway(StoreTroubleError):
     status = 503
 
 
-class OutcomeUnknown(StoreTroubleError):
-    """Our write may have taken effect and been overwritten since."""
-
-    status = 503
-
-    def __init__(self) -> None:
-        super().__init__(
-            "etcd's answer was lost and the resource was written by others since: read it, then write again"
-        )
+def _user(kind: str, id: str, label: str | None) -> str:
+    return f"{kind} {id}" if label is None else f'{kind} {id} ("{label[:128]}")'

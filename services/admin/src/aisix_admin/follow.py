@@ -1,6 +1,6 @@
-"""Keeps the name index beside etcd: one watch, and a way to wait until it has caught up.
+"""Keeps the index beside etcd: one watch, and a way to wait until it has caught up.
 
-Knows nothing of documents beyond their names. The admin never answers a GET from here: reads go to etcd.
+Knows nothing of documents beyond what the index reads of them. Reads do not come from here: they go to etcd.
 """
 
 import asyncio
@@ -13,14 +13,14 @@ from aisix_common.clock import Clock
 from aisix_common.logs import Logger
 from aisix_common.store.types import Lost, WatchEvent
 
-from .names import NameIndex
+from .index import ResourceIndex
 
 
 class Follower:
     """Applies what the watcher delivers to `index`. `run` is to be owned by a task for the life of the service."""
 
     def __init__(
-        self, events: Callable[[], AsyncIterator[WatchEvent]], index: NameIndex, clock: Clock, log: Logger
+        self, events: Callable[[], AsyncIterator[WatchEvent]], index: ResourceIndex, clock: Clock, log: Logger
     ) -> None:
         self._events = events
         self._clock = clock

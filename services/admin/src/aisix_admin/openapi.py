@@ -18,7 +18,9 @@ from aisix_common.version import VERSION
 from .schemas import AnyOf
 
 TITLE: Final = "AISIX Admin API"
-_METHODS: Final = frozenset({"get", "post", "put", "delete"})  # every GET answers HEAD too; that need not be said
+_METHODS: Final = frozenset(
+    {"get", "post", "put", "patch", "delete"}
+)
 _ABOUT: Final = (
     "Provider keys, models and caller keys of the gateway. Changes are used by every proxy as soon as etcd has them. "
     "Secrets are shown as `***`; written back as `***` they are kept."
@@ -64,7 +66,8 @@ class _ApiSpec31(AiohttpApiSpec):  # type: ignore[misc] # the library has no typ
             *({"in": "path", "name": key, "required": True, "schema": {"type": "string"}} for key in path_keys),
         ]
         for schema in data.get("schemas", ()):
-            operation["requestBody"] = {"required": True, "content": _json(schema["schema"])}
+            needed = schema["options"].get("required", True)
+            operation["requestBody"] = {"required": needed, "content": _json(schema["schema"])}
         operation["responses"] = {
             code: {
                 "description": answer.get("description") or "",

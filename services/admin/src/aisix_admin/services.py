@@ -9,19 +9,29 @@ from aisix_common.secret import Secret
 from aisix_common.service.lifecycle import Lifecycle
 
 from .auth import AdminKeys
+from .decisions import Decisions
+from .fleet import Fleet
 from .follow import Follower
+from .playground import Playground
+from .rows import Reading
 from .store import ResourceStore
 from .telemetry import Telemetry
+from .throttle import Throttle
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything long-lived. `new_id` makes resource ids, `new_key` caller keys."""
 
+    rows: Reading
     store: ResourceStore
+    decisions: Decisions
     follower: Follower
+    fleet: Fleet
     lifecycle: Lifecycle
     admin_keys: AdminKeys
+    throttle: Throttle
+    playground: Playground
     telemetry: Telemetry
     log: Logger
     """Its lines never hold values of documents."""
@@ -30,3 +40,5 @@ class Services:
     """How long a client may take to send a body."""
     new_id: Callable[[], str]
     new_key: Callable[[], Secret]
+    file: str | None = None
+    """The resources file, in file mode."""

@@ -1,369 +1,360 @@
-"""Resources in etcd: linearizable reads, and writes that are decided and committed as one.
+"""Writes of resources: each is decided on what was read and committed as one transaction, with history and audit.
 
-A write is a transaction that compares what it was decided on: that the row is unchanged, and for a new name that
-nothing of its kind is newer than the index it was looked up in (foreign writers count too). A conflict decides again, a
-bounded number of times. An answer lost on the way is settled by reading back. An etcd that was restored from an older
-backup is noticed by its revision: names are not claimed before the index was made anew. Knows rows and bytes, no
-documents.
+    look     the targets, their histories and the turn row, read at one revision
+    decide   the caller's, on that view; asked again when it changed
+    check    names are free, references lead somewhere, nothing that others use goes away (on the index, confirmed)
+    commit   compares all it was decided on; a conflict looks again, a bounded number of times
+    settle   an answer that was lost is settled by the audit row, whose key is of this attempt alone
+    verify   a name that a foreign writer took a moment earlier is given back (see docs/decisions/0004)
+
+Knows rows and edits; what a document means is the caller's.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final
 
-from aisix_common.errors import StoreDenied, StoreRejected, StoreUnavailable
-from aisix_common.store.types import (
-    Compare,
-    Delete,
-    KeyValue,
-    Operation,
-    Put,
-    RangeResult,
-    TransactionResult,
-    nothing_newer,
-    unchanged,
-)
+from aisix_common.clock import Clock
+from aisix_common.errors import Problem, StoreDenied, StoreRejected, StoreUnavailable
+from aisix_common.resources import Flaw
+from aisix_common.store.types import Get, KeyValue, unchanged
 
-from .errors import Busy, Conflict, OutcomeUnknown, StoreAway, TooLarge, Unknown
+from .audit import Actor, key_of
+from .errors import Busy, Conflict, InUse, Invalid, StoreAway
 from .follow import Follower
-
-DEADLINE: Final = 20.0
-"""Seconds one call may take with all its attempts; a single request of the etcd client has a shorter one of its own."""
-
-LONGEST_REQUEST: Final = DEADLINE / 4
-"""Seconds a single request to etcd may be given here. An attempt reads, perhaps reads who holds a name, writes, and
-reads back when the answer was lost: with more time for each the call would end before it knew what happened."""
-
-VALUE_LIMIT: Final = 1024 * 1024
-"""Bytes of one stored document: etcd takes 1.5 MiB a transaction, and history will share it."""
-
-_Done = TypeVar("_Done")
+from .index import Place
+from .planning import Edit, Plan, Planner, View, Wish
+from .rows import IN_DOUBT, Etcd, Roots, Sent, asking
 
 _ATTEMPTS: Final = 16
-_CATCH_UP: Final = 1.0
-"""Seconds to wait for the watch after a conflict, before trying again all the same."""
+_CATCH_UP: Final = 2.0
+"""Seconds to wait for the watch to tell what another admin wrote."""
+_VERIFY: Final = 1.0
+"""Seconds to wait for the watch to tell of our own write. Without it a name's foreign holder is found later: by the
+proxies, which serve the older row and report the other."""
 _SETTLE: Final = 5.0
 """Seconds to find out what became of a write whose answer was lost."""
 _RETRY_READ: Final = 0.1
 """Seconds between reads that settle a lost answer."""
 _RELIST: Final = 5.0
 """Seconds to wait for the watch to notice that etcd went back in time."""
-
-_IN_DOUBT: Final = (
-    "etcd went away while it was asked to write: the write may or may not have happened; "
-    "read the resource once etcd is back"
-)
-
-
-class Etcd(Protocol):
-    """The part of the etcd client that is used here."""
-
-    async def get(self, key: str) -> KeyValue | None: ...
-
-    async def range(self, prefix: str, *, limit: int = 0, revision: int = 0) -> RangeResult: ...
-
-    async def txn(
-        self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
-    ) -> TransactionResult: ...
+_PAUSE: Final = 0.002
+"""Seconds before another attempt, growing with each: other writers are at the same row."""
 
 
 @dataclass(frozen=True, slots=True)
-class Roots:
-    """Key prefixes without trailing slash: where resources lie, and where the services keep their own state."""
+class Written:
+    """What was committed, at which revision. `edits` are those of the attempt that was."""
 
-    resources: str
-    run: str
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A stored resource: its bytes, and etcd's mod_revision."""
-
-    id: str
-    value: bytes
+    edits: tuple[Edit, ...]
     revision: int
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """What is to be stored, and the name it claims within its kind."""
+class Manner:
+    """How a write is done."""
 
-    value: bytes
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One attempt: the row as it was read (None: it must not exist), what to do, what must still hold of the kind."""
-
-    key: str
-    before: KeyValue | None
-    operation: Put | Delete
-    guard: tuple[Compare, ...] = ()
-
-    @property
-    def compare(self) -> tuple[Compare, ...]:
-        return (unchanged(self.key, self.before.mod_revision if self.before else 0), *self.guard)
+    actor: Actor
+    force: bool = False
+    """Also when others refer to what goes away."""
+    purge: bool = False
+    """Erase the history of the targets instead of adding to it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What an attempt read, and at which revision; how far the index was before that, and how often it was listed."""
-
-    row: KeyValue | None
-    revision: int
-    complete_to: int
-    listings: int
-
-
-@dataclass(slots=True)
-class _Sent:
-    """What one call has sent to be written so far."""
-
-    in_flight: bool = False
-    lost: bool = False
-    """The answer to an attempt never came: it may take effect as late as it likes."""
-
-    @property
-    def doubtful(self) -> bool:
-        """Whether something may have been written that we know nothing of."""
-        return self.in_flight or self.lost
+Decide = Callable[[View], Sequence[Edit]]
+"""What is to be done, decided on the view. Raises what refuses the request. Called again for every attempt."""
 
 
 class ResourceStore:
-    """All kinds under one resource root. `settled` is told what became of every attempted write."""
+    """The one writer of this process: its writes take turns, so that they do not get into each other's way."""
 
     def __init__(
-        self, client: Etcd, roots: Roots, follower: Follower, settled: Callable[[str], None] = lambda outcome: None
+        self,
+        client: Etcd,
+        roots: Roots,
+        follower: Follower,
+        clock: Clock,
+        new_token: Callable[[], str],
+        *,
+        versions: int = 20,
+        settled: Callable[[str], None] = lambda outcome: None,
     ) -> None:
+        """`new_token` makes what tells apart audit rows of one millisecond. `settled` is told every outcome of an
+        attempt, for the metrics."""
         self._client = client
-        self._root = roots.resources
-        self._run_root = roots.run
+        self._roots = roots
         self._follower = follower
+        self._clock = clock
+        self._new_token = new_token
+        self._versions = versions
         self._settled = settled
-        # Our own writers of one kind take turns: only foreign ones can make an attempt fail.
-        self._turns = {kind: asyncio.Lock() for kind in follower.index.kinds}
+        self._turn = asyncio.Lock()
+        self._on_written: Callable[[int], None] = lambda size: None
 
-    async def list(self, kind: str) -> tuple[Row, ...]:
-        """All rows of a kind, in key order. Raises StoreAway."""
-        prefix = self._key(kind, "")
-        async with _asking():
-            found = await self._client.range(prefix)
-        return tuple(Row(row.key[len(prefix) :], row.value, row.mod_revision) for row in found.rows)
+    def on_written(self, callback: Callable[[int], None]) -> None:
+        """Have `callback` told how many bytes of history and audit each write added."""
+        self._on_written = callback
 
-    async def get(self, kind: str, id: str) -> Row:
-        """One row. Raises Unknown, StoreAway."""
-        async with _asking():
-            row = await self._client.get(self._key(kind, id))
-        if row is None:
-            raise Unknown
-        return Row(id, row.value, row.mod_revision)
+    async def write(self, targets: Sequence[Place], decide: Decide, manner: Manner) -> Written:
+        """Do what `decide` says with `targets` (all that it edits), or nothing.
 
-    async def run_rows(self, folder: str) -> tuple[bytes, ...]:
-        """The values of all rows of one folder of the services' own state. Raises StoreAway."""
-        async with _asking():
-            found = await self._client.range(f"{self._run_root}/{folder}/")
-        return tuple(row.value for row in found.rows)
-
-    async def create(self, kind: str, id: str, draft: Draft) -> Row:
-        """Store a new row under an id that was made for it. Raises Conflict, TooLarge, Busy, StoreAway."""
-        key, sent = self._key(kind, id), _Sent()
-
-        async def attempt() -> Row | None:
-            # Asked first so that nothing is sent, and nothing left in doubt, while etcd is away.
-            seen = await self._look(kind, key)
-            if seen.row is not None:  # the id was made for this row: an earlier attempt was committed, its answer lost
-                return Row(id, seen.row.value, seen.row.mod_revision)
-            guard = await self._claim(kind, id, draft.name, seen)
-            revision = await self._commit(_Step(key, None, Put(key, draft.value), guard), sent)
-            return None if revision is None else Row(id, draft.value, revision)
-
-        _measure(draft)
-        async with _asking(sent), self._turns[kind]:
-            row = await self._until_done(kind, attempt, sent)
-            self._remember(kind, row, draft.name, claimed=True)
-        return row
-
-    async def replace(self, kind: str, id: str, decide: Callable[[Row], Draft]) -> Row:
-        """Replace a row by what `decide` makes of the current one; it is asked again when the row changed meanwhile.
-
-        Raises Unknown, Conflict, TooLarge, Busy, OutcomeUnknown, StoreAway, and whatever `decide` raises.
+        Raises Conflict, InUse, Invalid (a reference leads nowhere), TooLarge, Busy, StoreAway, and what `decide`
+        raises.
         """
-        key, sent = self._key(kind, id), _Sent()
-        last: tuple[str, bool] = ("", False)
+        async with asking(sent := Sent()), self._turn:
+            call = _Call(self, targets, decide, manner, sent)
+            written = await call.run()
+        self._on_written(call.overhead)
+        return written
 
-        async def attempt() -> Row | None:
-            nonlocal last
-            seen = await self._look(kind, key)
-            before = seen.row
-            if before is None:
-                raise Unknown
-            draft = decide(Row(id, before.value, before.mod_revision))
-            _measure(draft)
-            renamed = draft.name != self._follower.index.name_of(kind, before.value)
-            guard = await self._claim(kind, id, draft.name, seen) if renamed else ()
-            revision = await self._commit(_Step(key, before, Put(key, draft.value), guard), sent)
-            last = (draft.name, renamed)
-            return None if revision is None else Row(id, draft.value, revision)
+    async def row_and_history(self, kind: str, id: str) -> tuple[KeyValue | None, KeyValue | None]:
+        """A resource and its history row, at one revision. Raises StoreAway."""
+        async with asking():
+            keys = (self._roots.resource(kind, id), self._roots.history(kind, id))
+            found = await self._client.together([Get(key) for key in keys])
+        row, past = (read[0] if read else None for read in found.reads)
+        return row, past
 
-        async with _asking(sent), self._turns[kind]:
-            row = await self._until_done(kind, attempt, sent)
-            self._remember(kind, row, last[0], claimed=last[1])
-        return row
+    async def audit_page(self, after: str, start: str, limit: int) -> Sequence[tuple[str, KeyValue]]:
+        """Audit rows with the last segments of their keys, newest first: behind `after`, or from `start` on."""
+        prefix = self._roots.audit("")
+        async with asking():
+            found = await self._client.page(
+                prefix, after=prefix + after if after else "", start=prefix + start if start else "", limit=limit
+            )
+        return [(row.key[len(prefix) :], row) for row in found.rows]
 
-    async def delete(self, kind: str, id: str) -> None:
-        """Delete a row. Raises Unknown, Busy, StoreAway."""
-        key, sent = self._key(kind, id), _Sent()
+    async def check(self, targets: Sequence[Place], decide: Decide, manner: Manner) -> tuple[Edit, ...]:
+        """What `write` would do now, without doing it. Raises what it would raise."""
+        async with asking(sent := Sent()):
+            return await _Call(self, targets, decide, manner, sent).check()
 
-        async def attempt() -> int | None:
-            seen = await self._look(kind, key)
-            if seen.row is not None:
-                return await self._commit(_Step(key, seen.row, Delete(key)), sent)
-            if sent.lost:  # an attempt whose answer was lost took effect after we had looked
-                return seen.revision
-            raise Unknown
 
-        async with _asking(sent), self._turns[kind]:
-            revision = await self._until_done(kind, attempt, sent)
-            self._follower.index.of(kind).delete(id, revision)
+class _Call:
+    """One write with all its attempts."""
 
-    def _key(self, kind: str, id: str) -> str:
-        return f"{self._root}/{kind}/{id}"
+    def __init__(
+        self, store: ResourceStore, targets: Sequence[Place], decide: Decide, manner: Manner, sent: Sent
+    ) -> None:
+        self._client = store._client
+        self._roots = store._roots
+        self._follower = store._follower
+        self._index = store._follower.index
+        self._settled = store._settled
+        self._targets = tuple(dict.fromkeys(targets))
+        self._decide = decide
+        self._manner = manner
+        self._sent = sent
+        moment = store._clock.now()
+        self._segment = key_of(moment, store._new_token())
+        self._wish = Wish(manner.actor, moment, "", store._versions, manner.purge, manner.force)
+        self._lost: dict[str, tuple[Plan, tuple[Edit, ...]]] = {}
+        """Attempts whose answer was lost, by the segment of their audit row."""
+        self._seen = 0
+        """etcd's revision when it was last looked at."""
+        self.overhead = 0
+        """Bytes of history and audit that were written."""
 
-    async def _look(self, kind: str, key: str) -> _Seen:
-        """The row of `key`, read so that etcd's present revision comes with it."""
-        index = self._follower.index
-        complete_to, listings = index.of(kind).complete_to, index.listings
-        found = await self._client.range(key, limit=1)  # of all keys that begin like this one, it is the first
-        row = next((row for row in found.rows if row.key == key), None)
-        return _Seen(row, found.revision, complete_to, listings)
-
-    async def _until_done(self, kind: str, attempt: Callable[[], Awaitable[_Done | None]], sent: _Sent) -> _Done:
-        for _ in range(_ATTEMPTS):
-            decided_at = self._follower.index.of(kind).complete_to
-            done = await attempt()
+    async def run(self) -> Written:
+        for attempt in range(_ATTEMPTS):
+            view, turn, done = await self._look()
+            if done is None:
+                done = await self._attempt(attempt, view, turn)
             if done is not None:
                 return done
-            await self._catch_up(kind, decided_at)
+            await asyncio.sleep(_PAUSE * attempt)
         self._settled("busy")
-        if sent.lost:
-            raise StoreAway(_IN_DOUBT)
+        if self._sent.lost:
+            raise StoreAway(IN_DOUBT)
         raise Busy
 
-    async def _catch_up(self, kind: str, revision: int) -> None:
-        """Something of this kind was written after `revision`: wait for the watch to tell, for a while."""
-        with suppress(TimeoutError):
+    async def _look(self) -> tuple[View, KeyValue | None, Written | None]:
+        """The view, the turn row, and what was committed where a lost attempt turns out to have been."""
+        listings = self._index.listings
+        resources = [self._roots.resource(*place) for place in self._targets]
+        histories = [self._roots.history(*place) for place in self._targets]
+        audits = [self._roots.audit(segment) for segment in self._lost]
+        found = await self._client.together(
+            [Get(key) for key in (*resources, *histories, f"{self._roots.run}/turn", *audits)]
+        )
+        self._seen = found.revision
+        rows = [read[0] if read else None for read in found.reads]
+        count = len(self._targets)
+        view = View(
+            dict(zip(self._targets, rows[:count], strict=True)),
+            dict(zip(self._targets, rows[count : 2 * count], strict=True)),
+        )
+        for audit, (plan, edits) in zip(rows[2 * count + 1 :], self._lost.values(), strict=True):
+            if audit is not None:
+                return view, None, await self._committed(plan, edits, audit.mod_revision)
+        turn = rows[2 * count]
+        await self._catch_up(found.revision, turn.mod_revision if turn else 0, listings)
+        return view, turn, None
+
+    async def _catch_up(self, now: int, structural: int, listings: int) -> None:
+        """Wait until the index knows every structural write of ours up to `structural`, and is of this etcd."""
+        await self._follower.until(lambda: self._index.listed)
+        if now < self._index.revision:
+            # etcd was restored from an older backup: what the index knows of names is not what is there now.
+            try:
+                async with asyncio.timeout(_RELIST):
+                    await self._follower.until(lambda: self._index.listings != listings)
+            except TimeoutError:
+                raise StoreAway(
+                    "etcd went back in time, as after a restore from a backup, and its names are not read anew yet: "
+                    "send the request again"
+                ) from None
+        try:
             async with asyncio.timeout(_CATCH_UP):
-                await self._follower.until(lambda: self._follower.index.of(kind).complete_to > revision)
-
-    async def _claim(self, kind: str, id: str, name: str, seen: _Seen) -> tuple[Compare, ...]:
-        """What must hold for `name` to be free for `id` at the moment of writing. Raises Conflict when it is not."""
-        index = self._follower.index
-        await self._follower.until(lambda: index.listed)
-        if seen.revision < seen.complete_to:
-            await self._listed_anew(seen.listings)
-        names = index.of(kind)
-        revision, holders = names.complete_to, names.holders(name) - {id}
-        for holder in sorted(holders):
-            row = await self._client.get(self._key(kind, holder))
-            if row is not None and self._follower.index.name_of(kind, row.value) == name:
-                self._settled("name_taken")
-                raise Conflict(name)
-        return (nothing_newer(self._key(kind, ""), revision),)
-
-    async def _listed_anew(self, listings: int) -> None:
-        """etcd's revision is lower than the index's: it was restored, and "nothing newer" would hold of anything."""
-        try:
-            async with asyncio.timeout(_RELIST):
-                await self._follower.until(lambda: self._follower.index.listings != listings)
+                await self._follower.until(lambda: self._index.revision >= structural)
         except TimeoutError:
-            raise StoreAway(
-                "etcd went back in time, as after a restore from a backup, and its names are not read anew yet: "
-                "send the request again"
-            ) from None
+            raise StoreAway("etcd answers, but its changes do not arrive: send the request again") from None
 
-    async def _commit(self, step: _Step, sent: _Sent) -> int | None:
-        """The revision the step was committed at, or None when it was not and has to be decided again."""
-        sent.in_flight = True  # and stays so when the deadline or the caller ends this here
+    async def _attempt(self, attempt: int, view: View, turn: KeyValue | None) -> Written | None:
+        edits = tuple(self._decide(view))
+        if not edits:
+            return Written((), self._seen)
+        planner, exist = await self._checked(edits, view)
+        wish = replace(self._wish, segment=f"{self._segment}.{attempt}")
+        plan = planner.plan(self._roots, turn, exist, wish)
+        revision = await self._commit(plan, edits, wish.segment)
+        return None if revision is None else await self._committed(plan, edits, revision)
+
+    async def check(self) -> tuple[Edit, ...]:
+        """Everything but the commit: the edits that would be made now. Raises as `run` does."""
+        view, _, _ = await self._look()
+        edits = tuple(self._decide(view))
+        await self._checked(edits, view)
+        return edits
+
+    async def _checked(self, edits: tuple[Edit, ...], view: View) -> tuple[Planner, list[str]]:
+        """What is decided, held against all other rows, and the keys of rows that must go on existing."""
+        planner = Planner(edits, view, self._index)
+        await self._require_free(planner)
+        exist = await self._require_there(planner)
+        self._require_unused(planner)
+        return planner, exist
+
+    async def _require_free(self, planner: Planner) -> None:
+        """Raise Conflict when a claimed name is another row's."""
+        for edit, name in planner.doubled():
+            raise Conflict(edit.kind.name, name, edit.id)
+        rivals = list(planner.rivals())
+        rows = await self._read([(edit.kind.name, id) for edit, _, id in rivals])
+        for edit, name, id in rivals:
+            row = rows[edit.kind.name, id]
+            if row is not None and self._index.facts(edit.kind.name, row.value).name == name:
+                self._settled("name_taken")
+                raise Conflict(edit.kind.name, name, edit.id)
+
+    async def _require_there(self, planner: Planner) -> list[str]:
+        """The keys of the rows that new references lead to. Raises Invalid for those that lead nowhere."""
+        keys: list[str] = []
+        missing: list[tuple[Edit, Flaw]] = []
+        for question in planner.questions():
+            kind, by, value = question.pointed
+            ids = planner.stands(question.pointed)
+            if not ids and by == "id":  # written by others a moment ago, perhaps
+                row = (await self._read([(kind, value)]))[kind, value]
+                ids = [value] if row is not None and not _edited(planner, kind, value) else []
+            if ids:
+                keys.append(self._roots.resource(kind, min(ids)))
+            else:
+                missing.append((question.edit, Flaw(question.at, f"there is no resource of {kind} with this {by}")))
+        if missing:
+            raise Dangling(missing)
+        return keys
+
+    def _require_unused(self, planner: Planner) -> None:
+        """Raise InUse when others refer to what goes away, unless it is forced."""
+        if self._manner.force:
+            return
+        for _, users in planner.freed():
+            facts = [(kind, id, self._index.get(kind, id)) for kind, id in users]
+            raise InUse([(kind, id, one.called if one else None) for kind, id, one in facts])
+
+    async def _read(self, places: Sequence[Place]) -> Mapping[Place, KeyValue | None]:
+        return {place: await self._client.get(self._roots.resource(*place)) for place in places}
+
+    async def _commit(self, plan: Plan, edits: tuple[Edit, ...], segment: str) -> int | None:
+        """The revision it was committed at, or None when it was not and has to be decided again."""
+        self._sent.in_flight = True  # and stays so when the deadline or the caller ends this here
         try:
-            result = await self._client.txn(step.compare, (step.operation,))
+            result = await self._client.txn(plan.compare, plan.operations)
         except StoreUnavailable:
-            sent.lost = True
+            self._sent.lost = True
+            self._lost[segment] = (plan, edits)
             self._settled("answer_lost")
-            return await self._settle(step)
+            return await self._settle(segment)
         except (StoreDenied, StoreRejected):
-            sent.in_flight = False
+            self._sent.in_flight = False
             raise
-        sent.in_flight = False
+        self._sent.in_flight = False
         if result.succeeded:
             self._settled("committed")
             return result.revision
         self._settled("conflict")
         return None
 
-    async def _settle(self, step: _Step) -> int | None:
-        """Find out by reading whether a step whose answer was lost was committed: its revision, or None."""
+    async def _settle(self, segment: str) -> int | None:
+        """Whether an attempt whose answer was lost was committed: its audit row tells, and at which revision."""
         try:
             async with asyncio.timeout(_SETTLE):
-                row = await self._read_back(step.key)
-        except (StoreUnavailable, TimeoutError) as error:
-            raise StoreAway(_IN_DOUBT) from error
-        before = step.before
-        if before is None:
-            return row.mod_revision if row else None
-        if isinstance(step.operation, Delete):
-            # Another create_revision: deleted, and made anew by somebody since.
-            gone = row is None or row.create_revision != before.create_revision
-            return before.mod_revision + 1 if gone else None
-        if row is None or row.mod_revision == before.mod_revision:
-            return None
-        if row.create_revision == before.create_revision and row.version == before.version + 1:
-            return row.mod_revision if row.value == step.operation.value else None
-        raise OutcomeUnknown
+                while True:
+                    try:
+                        row = await self._client.get(self._roots.audit(segment))
+                        return row.mod_revision if row else None
+                    except StoreUnavailable:
+                        await asyncio.sleep(_RETRY_READ)
+        except TimeoutError as error:
+            raise StoreAway(IN_DOUBT) from error
 
-    async def _read_back(self, key: str) -> KeyValue | None:
-        """Read until etcd answers; the caller's deadline ends it."""
-        while True:
-            try:
-                return await self._client.get(key)
-            except StoreUnavailable:
-                await asyncio.sleep(_RETRY_READ)
+    async def _committed(self, plan: Plan, edits: tuple[Edit, ...], revision: int) -> Written:
+        """The index learns of it; names are looked at once more where they were claimed."""
+        self._sent.lost = self._sent.in_flight = False
+        for (kind, id), facts in plan.facts.items():
+            if facts is None:
+                self._index.drop(kind, id, revision)
+            else:
+                self._index.put(kind, id, facts, revision)
+        if plan.claims:
+            await self._verify(plan, revision)
+        self.overhead = plan.overhead
+        return Written(edits, revision)
 
-    def _remember(self, kind: str, row: Row, name: str, *, claimed: bool) -> None:
-        names = self._follower.index.of(kind)
-        names.put(row.id, name, row.revision)
-        if claimed:
-            # The transaction proved that nothing of this kind was written between the index and this row.
-            names.complete_to = max(names.complete_to, row.revision)
+    async def _verify(self, plan: Plan, revision: int) -> None:
+        """Give a name back that a foreign writer had taken before us, which the index could not know yet.
+
+        Our own writers cannot: they all compare the turn row. Raises Conflict after withdrawing the write.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_VERIFY):
+                await self._follower.until(lambda: self._index.revision >= revision)
+        for (kind, name), id in plan.claims.items():
+            for other in self._index.holders(kind, name) - {id}:
+                if (kind, other) not in plan.facts and self._index.revision_of(kind, other) < revision:
+                    await self._withdraw(plan, revision)
+                    self._settled("name_taken")
+                    raise Conflict(kind, name, id)
+
+    async def _withdraw(self, plan: Plan, revision: int) -> None:
+        """Put everything back as it was, as long as nobody has touched it since."""
+        compare = [unchanged(self._roots.resource(*place), revision) for place, facts in plan.facts.items() if facts]
+        self._sent.in_flight = True
+        await self._client.txn(compare, plan.undo)
+        self._sent.in_flight = False
 
 
-def _measure(draft: Draft) -> None:
-    if len(draft.value) > VALUE_LIMIT:
-        raise TooLarge(f"the document is over {VALUE_LIMIT} bytes when stored: etcd would not take it")
+class Dangling(Invalid):
+    """References that lead nowhere. `found` says in which edit, for whoever knows how the client sent it."""
+
+    def __init__(self, found: Sequence[tuple[Edit, Flaw]]) -> None:
+        self.found = tuple(found)
+        problems = [Problem(flaw.pointer, flaw.reason) for _, flaw in found]
+        super().__init__(f"schema validation failed at {problems[0].path}: {problems[0].reason}", problems)
 
 
-@asynccontextmanager
-async def _asking(sent: _Sent | None = None) -> AsyncIterator[None]:
-    """Bound what happens inside by DEADLINE and say etcd's troubles in words for operators.
-
-    `sent` is what is noted of writes inside: where one is in doubt, that is what has to be said.
-    """
-    try:
-        async with asyncio.timeout(DEADLINE):
-            yield
-    except (StoreUnavailable, TimeoutError) as error:
-        if sent is not None and sent.doubtful:
-            raise StoreAway(_IN_DOUBT) from error
-        raise StoreAway(
-            "etcd cannot be reached or has no leader: check that it runs and that `etcd.endpoints` and `etcd.tls` "
-            "are right; the log of this service names the cause"
-        ) from error
-    except StoreDenied as error:
-        raise StoreAway("etcd refused us: check `etcd.user`, its password and its roles") from error
-    except StoreRejected as error:
-        raise StoreAway(
-            "etcd refused the request: check its alarms and its space quota with "
-            "`etcdctl alarm list` and `etcdctl endpoint status`"
-        ) from error
+def _edited(planner: Planner, kind: str, id: str) -> bool:
+    return any(edit.place == (kind, id) for edit in planner.edits)

@@ -22,7 +22,7 @@ from .failures import never_sent, typed, watch_ended
 from .login import Login, Token
 from .messages import rows, span, transaction, transaction_result
 from .options import EtcdOptions, etcd_options
-from .types import Compare, KeyValue, Operation, RangeResult, Status, TransactionResult
+from .types import Compare, Get, KeyValue, Operation, RangeResult, Status, TransactionResult
 
 __all__ = ["EtcdClient", "EtcdOptions", "WatchCall", "etcd_options"]
 
@@ -54,6 +54,7 @@ _RANGE: Final[_Method[pb.RangeResponse]] = _Method("/etcdserverpb.KV/Range", pb.
 _PUT: Final[_Method[pb.PutResponse]] = _Method("/etcdserverpb.KV/Put", pb.PutResponse)
 _DELETE: Final[_Method[pb.DeleteRangeResponse]] = _Method("/etcdserverpb.KV/DeleteRange", pb.DeleteRangeResponse)
 _TXN: Final[_Method[pb.TxnResponse]] = _Method("/etcdserverpb.KV/Txn", pb.TxnResponse)
+_TOGETHER: Final[_Method[pb.TxnResponse]] = _Method("/etcdserverpb.KV/Txn", pb.TxnResponse, safe=True)
 _COMPACT: Final[_Method[pb.CompactionResponse]] = _Method("/etcdserverpb.KV/Compact", pb.CompactionResponse)
 _GRANT: Final[_Method[pb.LeaseGrantResponse]] = _Method("/etcdserverpb.Lease/LeaseGrant", pb.LeaseGrantResponse)
 _REVOKE: Final[_Method[pb.LeaseRevokeResponse]] = _Method("/etcdserverpb.Lease/LeaseRevoke", pb.LeaseRevokeResponse)
@@ -113,6 +114,22 @@ class EtcdClient:
         key, end = span(prefix, prefix=True)
         answer = await self.read(pb.RangeRequest(key=key, range_end=end, limit=limit, revision=revision))
         return RangeResult(rows(answer.kvs), answer.header.revision, answer.more, answer.count)
+
+    async def page(
+        self, prefix: str, *, after: str = "", limit: int, start: str = "", keys_only: bool = False
+    ) -> RangeResult:
+        """At most `limit` rows under `prefix` in key order: behind the key `after`, or from the key `start` on.
+
+        `keys_only`: without their values.
+        """
+        first, end = span(prefix, prefix=True)
+        key = after.encode() + b"\0" if after else start.encode() or first
+        answer = await self.read(pb.RangeRequest(key=key, range_end=end, limit=limit, keys_only=keys_only))
+        return RangeResult(rows(answer.kvs), answer.header.revision, answer.more, answer.count)
+
+    async def together(self, gets: Sequence[Get]) -> TransactionResult:
+        """All of `gets`, read at one revision (128 at most)."""
+        return transaction_result(await self._call(_TOGETHER, transaction((), gets, ())))
 
     async def put(self, key: str, value: bytes, *, lease: int = 0) -> int:
         """Write one row, bound to `lease` unless that is 0. Returns the revision it was written at."""

@@ -1,179 +1,237 @@
-"""The five calls on a kind: list, get, create, replace, delete. Written once, for every kind there is.
+"""The calls on a kind: list, get, create, replace, patch, delete. Written once, for every kind there is.
 
-Documents come in through `validation`, go out masked, and rest in `store`; nothing here knows a kind by name except
-that caller keys pass through `caller_keys` on their way in.
+What is to be done is decided in `decisions`, and done in `store`; nothing here knows a kind by name except that a key
+which the gateway made is shown once, and that viewers do not see the hashes of keys.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import msgspec
 from aiohttp import web
 
 from aisix_common.errors import Problem
-from aisix_common.resources import API_KEYS, Kind, Rejected, document, masked, read
-from aisix_common.secret import Secret
+from aisix_common.resources import API_KEYS, Kind, Rejected, masked, read
+from aisix_common.secret import MASK
 
-from ..body import parse_object
-from ..caller_keys import Admitted, admit
-from ..errors import Conflict, Undecodable
+from ..errors import Undecodable
+from ..listing import Position, Query, cursor
+from ..planning import Edit, View
+from ..preconditions import etag
+from ..rows import Row
 from ..services import Services
-from ..store import Draft, Row
-from ..validation import created, replaced, to_store
 from . import shapes
 from .description import describe, gives, takes
 from .edge import BREATH, WHO, Handler, answer
-from .intake import read_body
+from .writing import commit, conditions, document_of, flag
 
 
 def listing(kind: Kind[Any], services: Services) -> Handler:
-    """GET of a kind: a bare array, in key order. Rows that are no documents are left out and logged."""
+    """GET of a kind: a bare array, in key order; a page of it where the query asks for one."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        entries: list[dict[str, Any]] = []
-        for place, row in enumerate(await services.store.list(kind.name), 1):
-            loaded = read(kind, row.value)
-            if isinstance(loaded, Rejected):
-                services.log.warning("row left out of a list", kind=kind.name, id=row.id, reason=loaded.message)
-            else:
-                entries.append(_entry(kind, row.id, loaded.value, row.revision))
-            if place % BREATH == 0:
-                await asyncio.sleep(0)
-        return answer(entries)
+        query = Query.read(request.query)
+        if query is None:
+            return answer(await _entries(kind, await services.rows.list(kind.name), services, request))
+        rows, following = await _page(kind, query, services)
+        return answer({"items": await _entries(kind, rows, services, request), "next_cursor": following})
 
-    gives(handler, shapes.entries(kind), "Every resource of this kind, in key order.")
-    return _described(handler, kind, "list", f"List all {kind.name}")
+    gives(handler, shapes.entries(kind), "Every resource of this kind, in key order; with a query: a page.")
+    return described(handler, kind, "list", f"List {kind.name}", query=shapes.LIST_QUERY)
+
+
+async def _page(kind: Kind[Any], query: Query, services: Services) -> tuple[Sequence[Row], str | None]:
+    if query.name is None and query.order == "id":
+        after = query.after.id if query.after else ""
+        rows = await services.rows.page(kind.name, after, query.limit + 1)
+        more = len(rows) > query.limit
+        rows = rows[: query.limit]
+        return rows, cursor(Position("id", "", rows[-1].id)) if more else None
+    ids, following = query.chosen(services.follower.index.sorted(kind.name))
+    return await services.rows.some(kind.name, ids), following
+
+
+async def _entries(
+    kind: Kind[Any], rows: Iterable[Row], services: Services, request: web.Request
+) -> list[dict[str, Any]]:
+    """Rows as they are answered. Those that are no documents are left out and logged."""
+    entries: list[dict[str, Any]] = []
+    for place, row in enumerate(rows, 1):
+        loaded = read(kind, row.value)
+        if isinstance(loaded, Rejected):
+            services.log.warning("row left out of a list", kind=kind.name, id=row.id, reason=loaded.message)
+        else:
+            entries.append(entry(kind, row.id, loaded.value, row.revision, request))
+        if place % BREATH == 0:
+            await asyncio.sleep(0)
+    return entries
 
 
 def getting(kind: Kind[Any], services: Services) -> Handler:
     """GET of one resource."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        row = await services.store.get(kind.name, request.match_info["id"])
+        row = await services.rows.get(kind.name, request.match_info["id"])
+        tag = {"ETag": etag(row.revision)}
+        if conditions(request).unmodified(row.revision):
+            return web.Response(status=304, headers=tag)
         loaded = read(kind, row.value)
         if isinstance(loaded, Rejected):
             raise Undecodable(kind.name, Problem("", loaded.message))
-        return answer(_entry(kind, row.id, loaded.value, row.revision))
+        return answer(entry(kind, row.id, loaded.value, row.revision, request), headers=tag)
 
-    gives(handler, shapes.entry(kind), "The resource, its secrets masked.")
-    return _described(handler, kind, "get", f"Read one of {kind.name}", one=True)
+    gives(handler, shapes.entry(kind), "The resource, its secrets masked. `ETag` is its revision.")
+    return described(handler, kind, "get", f"Read one of {kind.name}", one=True)
 
 
 def creating(kind: Kind[Any], services: Services) -> Handler:
     """POST: the id is ours."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        admitted = _admit(kind, await _document(request, services), services, services.new_key)
-        value = created(kind, admitted.document, admitted.flaws)
+        sent = await document_of(request, services)
         id = services.new_id()
-        try:
-            row = await services.store.create(kind.name, id, _draft(kind, value, document(kind, value)))
-        except Conflict as conflict:
-            raise _worded(kind, conflict) from None
-        _note(request, services, "created", kind, row)
-        entry = _entry(kind, row.id, value, row.revision)
-        if admitted.plaintext is not None:
-            entry["plaintext"] = admitted.plaintext.reveal()
-        return answer(entry)
+        edit, plaintext = services.decisions.create(kind, id, sent, services.new_key)
+        written, receipt = await commit(request, services, [(kind.name, id)], lambda view: [edit])
+        more = {} if plaintext is None else {"plaintext": plaintext.reveal()}
+        return written_entry(edit, written.revision, request, {**more, **receipt})
 
     gives(handler, shapes.created(kind), "The resource as it was stored, with its new id.")
     takes(handler, shapes.written(kind))
-    return _described(handler, kind, "create", f"Create one of {kind.name}", writes=True)
+    return described(
+        handler, kind, "create", f"Create one of {kind.name}", writes=True, body=True, query=shapes.WRITE_QUERY
+    )
 
 
 def replacing(kind: Kind[Any], services: Services) -> Handler:
     """PUT: the whole document; only of what exists. Fields that only others know stay as they are stored."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        sent = await _document(request, services)
+        sent = await document_of(request, services)
         id = request.match_info["id"]
-        decided: list[Any] = []
 
-        def decide(current: Row) -> Draft:
-            loaded = read(kind, current.value)
-            old = None if isinstance(loaded, Rejected) else loaded.value
-            admitted = _admit(kind, sent, services, None, services.follower.index.name_of(kind.name, current.value))
-            value = replaced(kind, admitted.document, old, admitted.flaws)
-            decided[:] = [value]
-            return _draft(kind, value, to_store(kind, value, old, current.value))
+        def decide(view: View) -> Sequence[Edit]:
+            return [services.decisions.replace(kind, view.row(kind.name, id), id, sent)]
 
-        try:
-            row = await services.store.replace(kind.name, id, decide)
-        except Conflict as conflict:
-            raise _worded(kind, conflict) from None
-        _note(request, services, "replaced", kind, row)
-        return answer(_entry(kind, row.id, decided[0], row.revision))
+        written, receipt = await commit(request, services, [(kind.name, id)], decide)
+        return written_entry(written.edits[0], written.revision, request, receipt)
 
     gives(handler, shapes.entry(kind), "The resource as it is stored now.")
     takes(handler, shapes.written(kind))
-    return _described(handler, kind, "replace", f"Replace one of {kind.name}", one=True, writes=True)
-
-
-def deleting(kind: Kind[Any], services: Services) -> Handler:
-    """DELETE of one resource."""
-
-    async def handler(request: web.Request) -> web.StreamResponse:
-        id = request.match_info["id"]
-        await services.store.delete(kind.name, id)
-        _note(request, services, "deleted", kind, Row(id, b"", 0))
-        return answer({"deleted": True, "id": id})
-
-    gives(handler, shapes.Deleted(), "It is gone.")
-    return _described(handler, kind, "delete", f"Delete one of {kind.name}", one=True)
-
-
-async def _document(request: web.Request, services: Services) -> dict[str, Any]:
-    return parse_object(await read_body(request, services.body_seconds))
-
-
-def _admit(
-    kind: Kind[Any],
-    sent: Mapping[str, Any],
-    services: Services,
-    make: Callable[[], Secret] | None,
-    stored: str | None = None,
-) -> Admitted:
-    if kind is not API_KEYS:
-        return Admitted(dict(sent))
-    return admit(sent, services.admin_keys, make=make, stored=stored)
-
-
-def _draft(kind: Kind[Any], value: Any, stored: Mapping[str, Any]) -> Draft:
-    return Draft(msgspec.json.encode(stored), kind.name_of(value))
-
-
-def _entry(kind: Kind[Any], id: str, value: Any, revision: int) -> dict[str, Any]:
-    return {"id": id, "value": masked(kind, value), "revision": revision}
-
-
-def _worded(kind: Kind[Any], conflict: Conflict) -> Conflict:
-    """The sentence for a taken name. A key hash is not repeated, and a name only as far as it is short."""
-    if kind is API_KEYS:
-        return Conflict(conflict.name, "this key already in use by another resource")
-    return Conflict(conflict.name, f'name "{conflict.name[:128]}" already in use by another resource')
-
-
-def _note(request: web.Request, services: Services, action: str, kind: Kind[Any], row: Row) -> None:
-    services.log.info(
-        "resource written", action=action, kind=kind.name, id=row.id, revision=row.revision, admin_key=request.get(WHO)
+    return described(
+        handler,
+        kind,
+        "replace",
+        f"Replace one of {kind.name}",
+        one=True,
+        writes=True,
+        body=True,
+        query=shapes.WRITE_QUERY,
     )
 
 
-def _described(
-    handler: Handler, kind: Kind[Any], verb: str, summary: str, *, one: bool = False, writes: bool = False
+def patching(kind: Kind[Any], services: Services) -> Handler:
+    """PATCH: a JSON merge patch (RFC 7396) on what GET shows."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        sent = await document_of(request, services)
+        id = request.match_info["id"]
+
+        def decide(view: View) -> Sequence[Edit]:
+            return [services.decisions.patch(kind, view.row(kind.name, id), id, sent)]
+
+        written, receipt = await commit(request, services, [(kind.name, id)], decide)
+        return written_entry(written.edits[0], written.revision, request, receipt)
+
+    gives(handler, shapes.entry(kind), "The resource as it is stored now.")
+    takes(handler, shapes.Patch())
+    return described(
+        handler,
+        kind,
+        "patch",
+        f"Change fields of one of {kind.name}",
+        one=True,
+        writes=True,
+        body=True,
+        query=shapes.WRITE_QUERY,
+    )
+
+
+def deleting(kind: Kind[Any], services: Services) -> Handler:
+    """DELETE of one resource; with `?purge=true` of its history, too, also when the resource is gone already."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        id = request.match_info["id"]
+
+        def decide(view: View) -> Sequence[Edit]:
+            row = view.row(kind.name, id)
+            if row is None and flag(request, "purge") and view.history(kind.name, id).versions:
+                return [Edit(kind, id, "purged")]
+            return [services.decisions.delete(kind, row, id)]
+
+        _, receipt = await commit(request, services, [(kind.name, id)], decide)
+        return answer({"deleted": True, "id": id, **receipt})
+
+    gives(handler, shapes.Deleted(), "It is gone.")
+    return described(
+        handler, kind, "delete", f"Delete one of {kind.name}", one=True, writes=True, query=shapes.DELETE_QUERY
+    )
+
+
+def entry(kind: Kind[Any], id: str, value: Any, revision: int, request: web.Request) -> dict[str, Any]:
+    """A resource as it is answered to whoever asks."""
+    return {"id": id, "value": veiled(kind, masked(kind, value), request), "revision": revision}
+
+
+def veiled(kind: Kind[Any], shown: dict[str, Any], request: web.Request) -> dict[str, Any]:
+    """A masked document without what a viewer need not see: whoever has a key's hash can try keys against it."""
+    if kind is not API_KEYS or request[WHO].role != "viewer":
+        return shown
+    if "key_hash" in shown:
+        shown["key_hash"] = MASK
+    if "previous_keys" in shown:
+        shown["previous_keys"] = [{**each, "hash": MASK} for each in shown["previous_keys"]]
+    return shown
+
+
+def written_entry(
+    edit: Edit, revision: int, request: web.Request, more: Mapping[str, Any], status: int = 200
+) -> web.Response:
+    """The answer to a write of one resource."""
+    shown = entry(edit.kind, edit.id, edit.value, revision, request)
+    return answer({**shown, **more}, status, headers={"ETag": etag(revision)})
+
+
+def described(
+    handler: Handler,
+    kind: Kind[Any],
+    verb: str,
+    summary: str,
+    *,
+    one: bool = False,
+    writes: bool = False,
+    body: bool = False,
+    query: Sequence[Mapping[str, Any]] = (),
 ) -> Handler:
     errors = {401: "No valid admin key.", 503: "etcd is away, or others kept writing."}
+    if query:
+        errors[400] = "The query is wrong."
     if one:
         errors[404] = "There is no such resource."
     if writes:
         errors |= {
+            403: "The admin key is a viewer's.",
+            409: "The name is in use, or others refer to the resource, or resources come from a file.",
+        }
+        if one:
+            errors[412] = "`If-Match` or `If-None-Match` does not hold."
+    if body:
+        errors |= {
             400: "Not JSON, or the document breaks rules: `errors` lists all.",
-            409: "The name is in use by another resource of this kind.",
             408: "The body did not arrive in time.",
             413: "The body is too large.",
             415: "The body is not declared as JSON, or is encoded.",
         }
-    if verb == "get":
+    if verb in ("get", "patch"):
         errors[500] = "The row in etcd is no document of this kind."
-    return describe(handler, tag=kind.name, name=f"{verb}_{kind.name}", summary=summary, errors=errors)
+    name = f"{verb}_{kind.name}"
+    return describe(handler, tag=kind.name, name=name, summary=summary, errors=errors, query=query)

@@ -1,7 +1,7 @@
 """aiohttp-apispec's decorators with types, so that a handler stays what it was to the type checker."""
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from aiohttp_apispec import docs, json_schema, response_schema
 from marshmallow import Schema
@@ -10,20 +10,38 @@ from .edge import Handler
 from .shapes import Error
 
 _ADMIN: Final[list[dict[str, list[str]]]] = [{"AdminBearer": []}, {"AdminKey": []}]
+_CALLER: Final[list[dict[str, list[str]]]] = [{"ProxyBearer": []}]
 
 
-def describe(handler: Handler, *, tag: str, name: str, summary: str, errors: Mapping[int, str]) -> Handler:
-    """Note on `handler` what it is. `errors` says when which status is answered, always with the error envelope."""
+def describe(
+    handler: Handler,
+    *,
+    tag: str,
+    name: str,
+    summary: str,
+    errors: Mapping[int, str],
+    query: Sequence[Mapping[str, Any]] = (),
+    admin: bool = True,
+) -> Handler:
+    """Note on `handler` what it is. `errors` says when which status is answered, always with the error envelope.
+
+    `query` are parameters as OpenAPI has them; `admin` is whether an admin key is needed.
+    """
     responses = {str(code): {"schema": Error(), "description": text} for code, text in errors.items()}
-    described: Handler = docs(tags=[tag], summary=summary, operationId=name, security=_ADMIN, responses=responses)(
-        handler
-    )
+    described: Handler = docs(
+        tags=[tag],
+        summary=summary,
+        operationId=name,
+        security=_ADMIN if admin else _CALLER,
+        responses=responses,
+        parameters=[dict(each) for each in query],
+    )(handler)
     return described
 
 
-def takes(handler: Handler, schema: Schema) -> Handler:
+def takes(handler: Handler, schema: Schema, *, required: bool = True) -> Handler:
     """Note that `handler` takes a JSON body of `schema`."""
-    described: Handler = json_schema(schema)(handler)
+    described: Handler = json_schema(schema, required=required)(handler)
     return described
 
 

@@ -6,7 +6,7 @@ string is logged, and no exception text that is not ours is sent.
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias
 
 import msgspec
@@ -16,16 +16,30 @@ from aiohttp.typedefs import Middleware
 from aisix_common.errors import Problem
 from aisix_common.service.headers import REQUEST_ID, SERVER, chosen_request_id, new_request_id
 
-from ..auth import credential
+from ..auth import Admin, credential
 from ..body import BODY_LIMIT
-from ..errors import AdminError, BrokenBody, CallerError, NoSuchPath, TooLarge, Unauthenticated, WrongMethod
+from ..errors import (
+    AdminError,
+    BrokenBody,
+    CallerError,
+    FileManaged,
+    Forbidden,
+    NoSuchPath,
+    PreconditionFailed,
+    TooLarge,
+    Unauthenticated,
+    WrongMethod,
+)
+from ..preconditions import etag
 from ..services import Services
 from .intake import require_known_expectation
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-WHO: Final = web.RequestKey("admin_key", int)
-"""Which admin key the caller presented: its place in the configuration."""
+WHO: Final = web.RequestKey("admin", Admin)
+"""Whose admin key the caller presented."""
+REQUEST: Final = web.RequestKey("request_id", str)
+"""The id of the request."""
 
 BREATH: Final = 200
 """Rows that a handler decodes before other requests get their turn."""
@@ -34,9 +48,10 @@ _PROBES: Final = frozenset({"/livez", "/readyz"})
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 
 
-def answer(body: object, status: int = 200) -> web.Response:
+def answer(body: object, status: int = 200, *, headers: Mapping[str, str] | None = None) -> web.Response:
     """`body` (JSON types) as an answer."""
-    return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json")
+    encoded = msgspec.json.encode(body)
+    return web.Response(body=encoded, status=status, content_type="application/json", headers=headers)
 
 
 def refusal(error: AdminError) -> web.Response:
@@ -46,27 +61,45 @@ def refusal(error: AdminError) -> web.Response:
     response = answer({"error_msg": error.message, "errors": shown}, error.status)
     if isinstance(error, WrongMethod):
         response.headers["Allow"] = error.allowed
+    if isinstance(error, PreconditionFailed) and error.revision is not None:
+        response.headers["ETag"] = etag(error.revision)
     if isinstance(error, BrokenBody):
         response.force_close()
     return response
 
 
-def authenticated(handler: Handler, services: Services) -> Handler:
-    """`handler` behind the admin keys. Keeps what aiohttp-apispec noted on it."""
+def authenticated(handler: Handler, services: Services, *, writes: bool = False, stateful: bool = False) -> Handler:
+    """`handler` behind the admin keys. Keeps what aiohttp-apispec noted on it.
+
+    `writes`: not for viewers. `stateful`: it needs etcd; in file mode it is refused, to those who may ask at all.
+    """
 
     @functools.wraps(handler)
     async def guarded(request: web.Request) -> web.StreamResponse:
-        authorization = request.headers.getall("Authorization", [])
-        if len(authorization) > 1:
-            raise Unauthenticated  # two readers could believe different ones
-        presented = credential(authorization[0] if authorization else None, request.headers.get("x-api-key"))
-        place = services.admin_keys.position(presented)
-        if place is None:
-            raise Unauthenticated
-        request[WHO] = place
+        request[WHO] = admin = await _admin(request, services)
+        if writes and not admin.writes:
+            raise Forbidden
+        if services.file is not None and (writes or stateful):
+            raise FileManaged(services.file)
         return await handler(request)
 
     return guarded
+
+
+async def _admin(request: web.Request, services: Services) -> Admin:
+    """Whose key the request presents. Raises Unauthenticated, later with every failure of one address."""
+    authorization = request.headers.getall("Authorization", [])
+    address = request.remote or ""
+    presented = None
+    if len(authorization) <= 1:  # two readers could believe different ones
+        presented = credential(authorization[0] if authorization else None, request.headers.get("x-api-key"))
+    admin = services.admin_keys.who(presented)
+    if admin is not None:
+        services.throttle.succeeded(address)
+        return admin
+    given = bool(authorization) or "x-api-key" in request.headers
+    await services.throttle.failed(address, "unknown" if presented else "malformed" if given else "missing")
+    raise Unauthenticated
 
 
 def edge(services: Services) -> Middleware:
@@ -75,13 +108,16 @@ def edge(services: Services) -> Middleware:
     @web.middleware
     async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         request_id = chosen_request_id(request.headers, (REQUEST_ID,)) or new_request_id()
+        request[REQUEST] = request_id
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else "unknown"
         began = asyncio.get_running_loop().time()
         response = await services.telemetry.timed(route, _answered(request, handler, services, request_id))
-        response.headers["Server"] = SERVER
-        response.headers[REQUEST_ID] = request_id
+        if not response.prepared:
+            response.headers["Server"] = SERVER
+            response.headers[REQUEST_ID] = request_id
         method = request.method if request.method in _METHODS else "other"
+        admin = request.get(WHO)
         services.telemetry.answered(method, route, response.status)
         # Probes come every few seconds, for ever: their lines are for who looks for them.
         note = services.log.debug if route in _PROBES else services.log.info
@@ -91,7 +127,7 @@ def edge(services: Services) -> Middleware:
             route=route,
             status=response.status,
             request_id=request_id,
-            admin_key=request.get(WHO),
+            admin_key=admin and admin.name,
             seconds=round(asyncio.get_running_loop().time() - began, 4),
         )
         return response

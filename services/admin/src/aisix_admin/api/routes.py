@@ -1,4 +1,4 @@
-"""Every route of the admin listener, as values. Adding a kind to KINDS adds its five."""
+"""Every route of the admin listener, as values. Adding a kind to KINDS adds its own."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,18 +11,24 @@ from aisix_common.resources import API_KEYS, KINDS, Kind
 
 from ..openapi import describe
 from ..services import Services
-from . import collection, status
+from . import audit, collection, pages, playground, rotation, sets, status, versions
+from .compat.routes import COMPAT_ROUTES
 from .edge import Handler, authenticated
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method on one path. `make` builds the handler; `admin` says whether it takes an admin key."""
+    """One method on one path. `make` builds the handler."""
 
     method: str
     path: str
     make: Callable[[Services], Handler]
     admin: bool = True
+    """Whether it takes an admin key."""
+    writes: bool = False
+    """Not for viewers, and not where resources come from a file."""
+    stateful: bool = False
+    """Not where there is no etcd."""
 
 
 ALIASES: Final = {API_KEYS.name: "apikeys"}
@@ -31,12 +37,19 @@ ALIASES: Final = {API_KEYS.name: "apikeys"}
 
 def _crud(kind: Kind[Any], name: str) -> Sequence[Route]:
     path = f"/admin/v1/{name}"
+    one = f"{path}/{{id}}"
     return (
         Route("GET", path, partial(collection.listing, kind)),
-        Route("POST", path, partial(collection.creating, kind)),
-        Route("GET", f"{path}/{{id}}", partial(collection.getting, kind)),
-        Route("PUT", f"{path}/{{id}}", partial(collection.replacing, kind)),
-        Route("DELETE", f"{path}/{{id}}", partial(collection.deleting, kind)),
+        Route("POST", path, partial(collection.creating, kind), writes=True),
+        Route("GET", one, partial(collection.getting, kind)),
+        Route("PUT", one, partial(collection.replacing, kind), writes=True),
+        Route("PATCH", one, partial(collection.patching, kind), writes=True),
+        Route("DELETE", one, partial(collection.deleting, kind), writes=True),
+        Route("GET", f"{one}/history", partial(versions.listing, kind), stateful=True),
+        Route("GET", f"{one}/history/diff", partial(versions.comparing, kind), stateful=True),
+        Route("POST", f"{one}/rollback", partial(versions.rolling_back, kind), writes=True),
+        Route("POST", f"{one}/restore", partial(versions.restoring, kind), writes=True),
+        *((Route("POST", f"{one}/rotate", rotation.rotating, writes=True),) if kind is API_KEYS else ()),
     )
 
 
@@ -44,6 +57,12 @@ ROUTES: Final = (
     *(route for kind in KINDS for route in _crud(kind, kind.name)),
     Route("GET", "/admin/v1/models/status", status.models_status),  # before `{id}`: no model is read under that id
     Route("GET", "/admin/v1/health", status.health),
+    Route("GET", "/admin/v1/instances", status.instances, stateful=True),
+    Route("GET", "/admin/v1/audit", audit.auditing, stateful=True),
+    Route("GET", "/admin/v1/export", sets.exporting),
+    Route("POST", "/admin/v1/validate", sets.validating, stateful=True),
+    Route("POST", "/admin/v1/apply", sets.applying, writes=True),
+    Route("POST", "/playground/chat/completions", playground.relaying, admin=False),
     Route("GET", "/livez", status.livez, admin=False),
     Route("GET", "/readyz", status.readyz, admin=False),
 )
@@ -58,14 +77,16 @@ def mount(app: web.Application, services: Services) -> None:
     _add(app, services, ROUTES)
     document = describe(app)
     _add(app, services, ALIASED)
+    _add(app, services, COMPAT_ROUTES)
     app.router.add_get("/admin/openapi.json", status.openapi(document))
+    pages.mount(app)
 
 
 def _add(app: web.Application, services: Services, routes: Sequence[Route]) -> None:
     for route in routes:
         handler = route.make(services)
         if route.admin:
-            handler = authenticated(handler, services)
+            handler = authenticated(handler, services, writes=route.writes, stateful=route.stateful)
         if route.method == "GET":
             app.router.add_get(route.path, handler)  # answers HEAD, too
         else:

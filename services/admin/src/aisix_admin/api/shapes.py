@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
-from marshmallow import RAISE, Schema, fields
+from marshmallow import INCLUDE, RAISE, Schema, fields
 
-from aisix_common.resources import API_KEYS, Kind
+from aisix_common.resources import API_KEYS, KINDS, Kind
 
 from ..schemas import Text, schema_class
 
@@ -32,6 +32,7 @@ class Deleted(Schema):
 
     deleted = fields.Boolean(required=True)
     id = fields.String(required=True)
+    applied = fields.Nested(lambda: Applied())
 
 
 class ModelHealth(Schema):
@@ -107,6 +108,219 @@ def _entry(kind: Kind[Any], name: str, more: Mapping[str, Any]) -> Schema:
         "id": fields.String(required=True),
         "value": fields.Nested(schema_class(kind), required=True),
         "revision": fields.Integer(required=True, metadata=_REVISION),
+        "applied": fields.Nested(lambda: Applied()),
         **more,
     }
     return Schema.from_dict(members, name=name)()
+
+
+class Applied(Schema):
+    """How far a write has got to the proxies; only where `?wait=` asked for it."""
+
+    instances = fields.Integer(required=True, metadata={"description": "Proxies that have applied the write."})
+    of = fields.Integer(
+        required=True, metadata={"description": "Proxies there are, those lost within ten minutes included."}
+    )
+    revision = fields.Integer(required=True)
+
+
+class Patch(Schema):
+    """A JSON merge patch (RFC 7396): null removes a field."""
+
+    class Meta:
+        unknown = INCLUDE
+
+
+class Rotation(Schema):
+    """The optional body of a rotation."""
+
+    overlap_seconds = fields.Integer(
+        metadata={"description": "How long the key before stays valid beside the new one.", "default": 0}
+    )
+
+
+class Step(Schema):
+    """Which version to go back to."""
+
+    version = fields.Integer(required=True)
+    set = fields.Dict(
+        metadata={"description": "A merge patch on that version: secrets that have to be given again, for example."}
+    )
+
+
+class Restoration(Schema):
+    """Which version a deleted resource comes back as; none: the last."""
+
+    version = fields.Integer()
+    set = fields.Dict(metadata={"description": "A merge patch on that version: the secrets, which history never has."})
+
+
+class OneVersion(Schema):
+    """One version of a resource."""
+
+    version = fields.Integer(required=True)
+    revision = fields.Integer(required=True)
+    at = fields.String(required=True, allow_none=True, metadata={"description": "null: written by others than us."})
+    by = fields.String(required=True, allow_none=True, metadata={"description": "The name of the admin key."})
+    action = fields.String(required=True)
+    changed = fields.List(fields.String(), required=True, metadata={"description": "JSON pointers of changed fields."})
+    value = fields.Dict(required=True, allow_none=True, metadata={"description": "null where it was deleted."})
+    dropped = fields.Boolean(metadata={"description": "The document was too large to be kept."})
+
+
+class Versions(Schema):
+    """The versions of one resource."""
+
+    kind = fields.String(required=True)
+    id = fields.String(required=True)
+    versions = fields.List(fields.Nested(OneVersion), required=True)
+
+
+class FieldDifference(Schema):
+    """One field that differs; a side without the field has no member."""
+
+    path = fields.String(required=True)
+
+
+class Difference(Schema):
+    """What differs between two versions."""
+
+    class Meta:
+        include = {  # noqa: RUF012 - marshmallow's way; `from` is no name in Python
+            "from": fields.Integer(required=True),
+        }
+
+    to = fields.Integer(required=True)
+    changes = fields.List(fields.Nested(FieldDifference), required=True)
+
+
+class AuditChange(Schema):
+    """What became of one resource."""
+
+    kind = fields.String(required=True)
+    id = fields.String(required=True)
+    action = fields.String(required=True)
+    label = fields.String()
+    changed = fields.List(fields.String(), required=True, metadata={"description": "JSON pointers of changed fields."})
+
+
+class AuditEntry(Schema):
+    """One write."""
+
+    class Meta:
+        include = {"from": fields.String(required=True)}  # noqa: RUF012 - as above
+
+    id = fields.String(required=True)
+    revision = fields.Integer(required=True)
+    at = fields.String(required=True)
+    who = fields.String(required=True, metadata={"description": "The name of the admin key."})
+    request_id = fields.String(required=True)
+    forced = fields.Boolean()
+    changes = fields.List(fields.Nested(AuditChange), required=True)
+
+
+class Audit(Schema):
+    """A page of the audit, newest first."""
+
+    items = fields.List(fields.Nested(AuditEntry), required=True)
+    next_cursor = fields.String(required=True, allow_none=True)
+
+
+class SetMember(Schema):
+    """One resource of a set. Without an id the row of the same name is meant, else a new one."""
+
+    kind = fields.String(required=True, metadata={"enum": [kind.name for kind in KINDS]})
+    id = fields.String()
+    value = fields.Dict(required=True)
+
+
+class Doomed(Schema):
+    """One resource that is to be deleted."""
+
+    kind = fields.String(required=True)
+    id = fields.String(required=True)
+
+
+class ResourceSet(Schema):
+    """Resources that are written together."""
+
+    resources = fields.List(fields.Nested(SetMember))
+    delete = fields.List(fields.Nested(Doomed))
+
+
+class Candidate(Schema):
+    """One document (`kind` and `value`), or a set (`resources`, `delete`)."""
+
+    kind = fields.String()
+    id = fields.String()
+    value = fields.Dict()
+    resources = fields.List(fields.Nested(SetMember))
+    delete = fields.List(fields.Nested(Doomed))
+
+
+class Told(Schema):
+    """What is done with one resource."""
+
+    kind = fields.String(required=True)
+    id = fields.String(required=True)
+    action = fields.String(required=True)
+
+
+class Validation(Schema):
+    """The answer of a dry run."""
+
+    valid = fields.Boolean(required=True)
+    value = fields.Dict(metadata={"description": "Of one document: as it would be stored, secrets masked."})
+    changes = fields.List(fields.Nested(Told), metadata={"description": "Of a set: what would be done."})
+    errors = fields.List(fields.Nested(Problem))
+
+
+class SetWritten(Schema):
+    """The answer of an apply."""
+
+    results = fields.List(fields.Nested(Told), required=True)
+    revision = fields.Integer(required=True)
+    applied = fields.Nested(Applied)
+
+
+@cache
+def rotated() -> Schema:
+    """The answer of a rotation."""
+    members = {
+        "entry": fields.Nested(type(entry(API_KEYS)), required=True),
+        "plaintext": fields.String(required=True, metadata=_PLAINTEXT),
+        "applied": fields.Nested(Applied),
+    }
+    return Schema.from_dict(members, name="ApiKeyRotated")()
+
+
+def _parameter(name: str, about: str, kind: str = "string", **more: Any) -> Mapping[str, Any]:
+    return {"in": "query", "name": name, "required": False, "description": about, "schema": {"type": kind, **more}}
+
+
+LIST_QUERY: Final = (
+    _parameter("limit", "Resources of a page.", "integer", minimum=1, maximum=1000),
+    _parameter("cursor", "The `next_cursor` of the page before."),
+    _parameter("name", "A name, or a pattern with one `*`."),
+    _parameter("sort", "The order.", enum=["id", "name", "-name"]),
+)
+"""With any of these a list answers `{"items": [...], "next_cursor": ...}`."""
+_WAIT: Final = _parameter("wait", "Wait until the proxies have applied the write, `5s` or `500ms`; 30 s at most.")
+_FORCE: Final = _parameter("force", "Also when others refer to what goes away.", "boolean")
+WRITE_QUERY: Final = (_WAIT, _FORCE)
+DELETE_QUERY: Final = (_WAIT, _FORCE, _parameter("purge", "Erase the history of the resource, too.", "boolean"))
+DIFF_QUERY: Final = (
+    {**_parameter("from", "The number of a version.", "integer"), "required": True},
+    {**_parameter("to", "The number of a version.", "integer"), "required": True},
+)
+AUDIT_QUERY: Final = (
+    _parameter("kind", "Only changes of this kind."),
+    _parameter("id", "Only changes of the resource with this id."),
+    _parameter("who", "Only what was done with the admin key of this name."),
+    _parameter("action", "Only this action: created, replaced, patched, deleted, rotated, rolled_back, restored."),
+    _parameter("since", "RFC 3339."),
+    _parameter("until", "RFC 3339."),
+    _parameter("limit", "Entries of a page.", "integer", minimum=1, maximum=1000),
+    _parameter("cursor", "The `next_cursor` of the page before."),
+)
+EXPORT_QUERY: Final = (_parameter("kind", "Only this kind; may be given several times."),)

@@ -1,0 +1,295 @@
+"""From what a write wants to the one transaction that does it, with its history and audit rows. Pure.
+
+`store.py` reads the view, asks here, and commits. A write is *structural* when it makes or removes a row, a name or a
+reference: those take turns over one row of etcd (the turn row), so that what was looked up of other rows still holds.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from aisix_common.clock import rfc3339
+from aisix_common.resources import Kind, Loaded, document, masked, read
+from aisix_common.store.types import Compare, Compared, Comparison, Delete, KeyValue, Operation, Put, unchanged
+
+from .audit import Actor, Changed, entry
+from .changes import changed_paths
+from .errors import TooLarge
+from .history import History, Version, appended, read_history, with_found
+from .index import NOTHING, Facts, Place, Pointed, ResourceIndex, facts_of
+from .rows import MOST_TOGETHER, Roots, Row
+
+VALUE_LIMIT: Final = 1024 * 1024
+"""Bytes of one stored document, and of all that one transaction writes for several: etcd takes 1.5 MiB."""
+
+_MOST_COMPARES: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What is to become of one resource."""
+
+    kind: Kind[Any]
+    id: str
+    action: str
+    """For history and audit: created, replaced, patched, deleted, rotated, rolled_back, restored."""
+    value: Any = None
+    """The typed resource; None: it is deleted."""
+    stored: Mapping[str, Any] | None = None
+    """Its document in clear, as it is to be stored."""
+
+    @property
+    def place(self) -> Place:
+        """Kind and id."""
+        return self.kind.name, self.id
+
+    @property
+    def facts(self) -> Facts:
+        """What the index will know of it."""
+        return NOTHING if self.value is None else facts_of(self.kind, self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a write is decided on: rows and histories of its targets, all read at one revision."""
+
+    rows: Mapping[Place, KeyValue | None]
+    histories: Mapping[Place, KeyValue | None]
+
+    def row(self, kind: str, id: str) -> Row | None:
+        """The stored resource, or None. KeyError for what is no target of the write."""
+        found = self.rows[kind, id]
+        return Row(id, found.value, found.mod_revision) if found is not None else None
+
+    def history(self, kind: str, id: str) -> History:
+        """Its versions so far."""
+        found = self.histories[kind, id]
+        return read_history(found.value, found.mod_revision) if found else History()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What has to be asked of rows outside of the write before it may be done."""
+
+    edit: Edit
+    pointed: Pointed
+    """The name that must be free, or the row that must exist."""
+    at: tuple[str | int, ...] = ()
+    """Where in the edit's document the reference stands."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """One transaction, and what follows from it."""
+
+    compare: list[Compare] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
+    undo: list[Operation] = field(default_factory=list)
+    """Restores what was there before, for a write that has to be withdrawn."""
+    facts: dict[Place, Facts | None] = field(default_factory=dict)
+    """For the index; None: the row is gone."""
+    claims: dict[tuple[str, str], str] = field(default_factory=dict)
+    """(kind, name) -> id, of names that are new to their row."""
+    structural: bool = False
+    overhead: int = 0
+    """Bytes of history and audit."""
+
+
+class Planner:
+    """Makes the transaction of `edits`, decided on `view`."""
+
+    def __init__(self, edits: Sequence[Edit], view: View, index: ResourceIndex) -> None:
+        self.edits = edits
+        self._view = view
+        self._index = index
+        self._before = {edit.place: self._facts_before(edit) for edit in edits}
+        self._after = {edit.place: edit.facts for edit in edits}
+
+    def _facts_before(self, edit: Edit) -> Facts | None:
+        row = self._view.rows[edit.place]
+        return None if row is None else self._index.facts(edit.kind.name, row.value)
+
+    @property
+    def structural(self) -> bool:
+        """Whether a row, a name or a reference comes or goes."""
+        return any(
+            (before := self._before[edit.place]) is None
+            or edit.value is None
+            or (before.name, before.points) != (self._after[edit.place].name, self._after[edit.place].points)
+            for edit in self.edits
+        )
+
+    def claims(self) -> Iterator[tuple[Edit, str]]:
+        """(edit, name) of every name that is new to its row."""
+        for edit in self.edits:
+            name, before = self._after[edit.place].name, self._before[edit.place]
+            if name is not None and (before is None or before.name != name):
+                yield edit, name
+
+    def rivals(self) -> Iterator[tuple[Edit, str, str]]:
+        """(edit, name, id) of every row that seems to hold a claimed name, those of the same write aside."""
+        for edit, name in self.claims():
+            for id in sorted(self._index.holders(edit.kind.name, name)):
+                if (edit.kind.name, id) not in self._after:
+                    yield edit, name, id
+
+    def doubled(self) -> Iterator[tuple[Edit, str]]:
+        """Edits that claim a name which another edit of the same write has."""
+        for edit, name in self.claims():
+            for place, facts in self._after.items():
+                if place[0] == edit.kind.name and place != edit.place and facts.name == name:
+                    yield edit, name
+
+    def questions(self) -> Iterator[Question]:
+        """The references that are new to their row, to rows that are not part of the same write."""
+        for edit in self.edits:
+            if edit.value is None:
+                continue
+            before = self._before[edit.place]
+            known = before.points if before is not None else ()
+            for each in edit.kind.references(edit.value):
+                pointed = (each.kind, each.by, each.value)
+                if each.hard and pointed not in known and not self._brought(pointed):
+                    yield Question(edit, pointed, each.at)
+
+    def _brought(self, pointed: Pointed) -> bool:
+        kind, by, value = pointed
+        if by == "id":
+            return any(edit.place == (kind, value) and edit.value is not None for edit in self.edits)
+        return any(place[0] == kind and facts.name == value for place, facts in self._after.items())
+
+    def stands(self, pointed: Pointed) -> list[str]:
+        """The ids outside of the write by which the index thinks that `pointed` exists."""
+        kind, by, value = pointed
+        if by == "id":
+            there = self._index.get(kind, value) is not None and (kind, value) not in self._after
+            return [value] if there else []
+        return [id for id in self._index.holders(kind, value) if (kind, id) not in self._after]
+
+    def freed(self) -> Iterator[tuple[Edit, list[Place]]]:
+        """Edits that take away what others refer to, with those others."""
+        for edit in self.edits:
+            before, after = self._before[edit.place], self._after[edit.place]
+            if before is None:
+                continue
+            gone: list[Pointed] = [(edit.kind.name, "id", edit.id)] if edit.value is None else []
+            if before.name is not None and before.name != after.name:
+                gone.append((edit.kind.name, "name", before.name))
+            users = [
+                place
+                for pointed in gone
+                if not self._brought(pointed) and not self._others(edit, pointed)
+                for place in sorted(self._index.users(pointed))
+                if place != edit.place and (place not in self._after or pointed in self._after[place].points)
+            ]
+            if users:
+                yield edit, list(dict.fromkeys(users))
+
+    def _others(self, edit: Edit, pointed: Pointed) -> bool:
+        """Whether a name stays good because a second row has it, too (foreign writers may make such)."""
+        return pointed[1] == "name" and any(id != edit.id for id in self.stands(pointed))
+
+    def plan(self, roots: Roots, turn: KeyValue | None, exist: Sequence[str], wished: "Wish") -> Plan:
+        """The transaction. `turn` is the turn row as it was read, `exist` the keys of rows that must still exist.
+
+        Raises TooLarge.
+        """
+        made = Plan(structural=self.structural)
+        for edit in self.edits:
+            self._one(made, edit, roots, wished)
+        audit_key = roots.audit(wished.segment)
+        made.operations.append(Put(audit_key, wished.audit([self._changed(edit) for edit in self.edits])))
+        made.undo.append(Delete(audit_key))
+        made.compare.append(unchanged(audit_key, 0))
+        if made.structural:
+            key = f"{roots.run}/turn"
+            made.compare.append(unchanged(key, turn.mod_revision if turn else 0))
+            made.operations.append(Put(key, wished.segment.encode()))
+        made.compare += [Compare(key, Compared.VERSION, Comparison.GREATER, 0) for key in sorted(set(exist))]
+        made.overhead = sum(
+            len(each.value) for each in made.operations if isinstance(each, Put) and each.key.startswith(roots.run)
+        )
+        made.claims = {(edit.kind.name, name): edit.id for edit, name in self.claims()}
+        _measure(made, len(self.edits))
+        return made
+
+    def _one(self, made: Plan, edit: Edit, roots: Roots, wished: "Wish") -> None:
+        key, row = roots.resource(*edit.place), self._view.rows[edit.place]
+        made.compare.append(unchanged(key, row.mod_revision if row else 0))
+        if edit.stored is not None:
+            value = msgspec.json.encode(edit.stored)
+            if len(value) > VALUE_LIMIT:
+                raise TooLarge(f"the document is over {VALUE_LIMIT} bytes when stored: etcd would not take it")
+            made.operations.append(Put(key, value))
+        elif row is not None:
+            made.operations.append(Delete(key))
+        made.undo.append(Put(key, row.value) if row else Delete(key))
+        made.facts[edit.place] = None if edit.value is None else self._after[edit.place]
+        history_key, past = roots.history(*edit.place), self._view.histories[edit.place]
+        if wished.purge:
+            made.operations.append(Delete(history_key))
+        else:
+            made.operations.append(Put(history_key, self._appended(edit, row, wished)))
+        made.undo.append(Put(history_key, past.value) if past else Delete(history_key))
+
+    def _appended(self, edit: Edit, row: KeyValue | None, wished: "Wish") -> bytes:
+        history = self._view.history(*edit.place)
+        if row is not None:
+            loaded = read(edit.kind, row.value)
+            shown = masked(edit.kind, loaded.value) if isinstance(loaded, Loaded) else None
+            history = with_found(history, shown, row.mod_revision)
+        value = None if edit.value is None else masked(edit.kind, edit.value)
+        changed = self._changed(edit).changed
+        version = Version(0, rfc3339(wished.moment), wished.actor.who, edit.action, changed, value)
+        return appended(history, version, wished.versions)
+
+    def _changed(self, edit: Edit) -> Changed:
+        before, row = None, self._view.rows[edit.place]
+        if row is not None:
+            loaded = read(edit.kind, row.value)
+            before = document(edit.kind, loaded.value) if isinstance(loaded, Loaded) else None
+        after = None if edit.value is None else document(edit.kind, edit.value)
+        facts = self._after[edit.place] if edit.value is not None else self._before[edit.place]
+        changed = changed_paths(before, after) if after is not None else ()
+        return Changed(edit.kind.name, edit.id, edit.action, (facts.called if facts else None) or None, changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a write is done with, besides its edits."""
+
+    actor: Actor
+    moment: datetime
+    segment: str
+    """Of the audit row's key; of this attempt alone."""
+    versions: int
+    """How many versions of a resource are kept."""
+    purge: bool = False
+    forced: bool = False
+
+    def audit(self, changes: Sequence[Changed]) -> bytes:
+        """The audit row."""
+        return msgspec.json.encode(entry(self.moment, self.actor, changes, forced=self.forced))
+
+
+def _measure(made: Plan, edits: int) -> None:
+    if edits == 1:
+        return
+    size = sum(len(each.value) for each in made.operations if isinstance(each, Put))
+    if size > VALUE_LIMIT:
+        raise TooLarge(f"this set needs {size} bytes of etcd, history and audit included; {VALUE_LIMIT} are possible")
+    if len(made.compare) > _MOST_COMPARES:
+        raise TooLarge(f"this set refers to too many other resources: at most {_MOST_COMPARES} rows can be compared")
+
+
+def require_few(documents: int) -> None:
+    """Raise TooLarge for a set that is more than one transaction: two operations each (itself, its history) and two."""
+    needed = 2 * documents + 2
+    if needed > MOST_TOGETHER:
+        raise TooLarge(
+            f"this set needs {needed} operations of etcd, two for each resource (itself and its history) and two more; "
+            f"{MOST_TOGETHER} are possible: send at most {(MOST_TOGETHER - 2) // 2} resources at once"
+        )

@@ -1,0 +1,170 @@
+"""Many resources in one body: which are meant, and everything that is wrong with them, each at its place. Pure.
+
+A member names its kind, its document, and its id where it wants one: without an id the row of the same name is meant,
+else a new one. What is stored as it was sent already is left alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from aisix_common.errors import Problem
+from aisix_common.resources import API_KEYS, BY_NAME, Kind
+from aisix_common.secret import Secret
+
+from .caller_keys import key_hash
+from .decisions import Decisions
+from .errors import Conflict, Invalid
+from .index import Place, ResourceIndex
+from .planning import Edit, View
+from .store import Dangling
+
+LONGEST_ID: Final = 256
+_MEMBER: Final = ("kind", "id", "value")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One resource of a set. `value` None: it is to be deleted."""
+
+    at: str
+    """JSON pointer of the member in the body."""
+    kind: Kind[Any]
+    id: str
+    value: Mapping[str, Any] | None
+
+    @property
+    def place(self) -> Place:
+        """Kind and id."""
+        return self.kind.name, self.id
+
+
+def read_set(body: Mapping[str, Any], index: ResourceIndex, new_id: Callable[[], str]) -> list[Member]:
+    """The members of `{"resources": [...], "delete": [...]}`. Raises Invalid with everything wrong."""
+    problems = [Problem(f"/{name}", "unknown field") for name in body if name not in ("resources", "delete")]
+    if "resources" not in body and "delete" not in body:
+        problems.append(Problem("/resources", "required field is missing"))
+    members = [
+        member
+        for list_name, deletes in (("resources", False), ("delete", True))
+        for member in _members(body.get(list_name, []), f"/{list_name}", deletes, index, new_id, problems)
+    ]
+    seen: set[Place] = set()
+    for member in members:
+        if member.place in seen:
+            problems.append(Problem(member.at, "is here twice: two members mean the same resource"))
+        seen.add(member.place)
+    if problems:
+        raise Invalid.schema(problems)
+    return members
+
+
+def _members(
+    given: object,
+    at: str,
+    deletes: bool,
+    index: ResourceIndex,
+    new_id: Callable[[], str],
+    problems: list[Problem],
+) -> Sequence[Member]:
+    if not isinstance(given, list):
+        problems.append(Problem(at, "must be an array"))
+        return ()
+    found = (_member(each, f"{at}/{n}", deletes, index, new_id, problems) for n, each in enumerate(given))
+    return [member for member in found if member is not None]
+
+
+def _member(
+    given: object,
+    at: str,
+    deletes: bool,
+    index: ResourceIndex,
+    new_id: Callable[[], str],
+    problems: list[Problem],
+) -> Member | None:
+    before = len(problems)
+    if not isinstance(given, dict):
+        problems.append(Problem(at, "must be an object"))
+        return None
+    allowed = _MEMBER[:2] if deletes else _MEMBER
+    problems += [Problem(f"{at}/{name}", "unknown field") for name in given if name not in allowed]
+    named = given.get("kind")
+    kind = BY_NAME.get(named) if isinstance(named, str) else None
+    if kind is None:
+        problems.append(Problem(f"{at}/kind", f"must be one of: {', '.join(BY_NAME)}"))
+    value, id = given.get("value"), given.get("id")
+    if not deletes and not isinstance(value, dict):
+        problems.append(Problem(f"{at}/value", "must be an object"))
+    if deletes and "id" not in given:
+        problems.append(Problem(f"{at}/id", "required field is missing"))
+    if "id" in given and (not isinstance(id, str) or not 0 < len(id) <= LONGEST_ID or not id.isprintable()):
+        problems.append(Problem(f"{at}/id", f"must be 1 to {LONGEST_ID} printable characters"))
+    if len(problems) > before or kind is None:
+        return None
+    if deletes:
+        return Member(at, kind, str(id), None)
+    assert isinstance(value, dict)
+    return Member(at, kind, str(id) if id is not None else _meant(kind, value, index) or new_id(), value)
+
+
+def _meant(kind: Kind[Any], value: Mapping[str, Any], index: ResourceIndex) -> str | None:
+    """The row that has the name of `value` already."""
+    if kind.singleton:
+        name: object = kind.name
+    elif kind is API_KEYS and isinstance(value.get("key"), str):
+        name = key_hash(Secret(value["key"].strip()))
+    else:
+        name = value.get(kind.name_field) if kind.name_field else None
+    holders = index.holders(kind.name, name) if isinstance(name, str) else frozenset[str]()
+    return min(holders, default=None)
+
+
+def edits_of(members: Sequence[Member], view: View, decisions: Decisions) -> list[Edit]:
+    """What is to be done, without what is so already. Raises Invalid with the problems of all members."""
+    problems: list[Problem] = []
+    edits: list[Edit] = []
+    for member in members:
+        row = view.row(*member.place)
+        if member.value is None:
+            if row is None:
+                problems.append(Problem(f"{member.at}/id", "there is no such resource"))
+            else:
+                edits.append(decisions.delete(member.kind, row, member.id))
+            continue
+        try:
+            if row is None:
+                edits.append(decisions.create(member.kind, member.id, member.value)[0])
+            else:
+                edit = decisions.replace(member.kind, row, member.id, member.value)
+                if not _same(edit, row.value):
+                    edits.append(edit)
+        except Invalid as error:
+            problems += _placed(f"{member.at}/value", error.problems or (Problem("", error.message),))
+    if problems:
+        raise Invalid.schema(problems)
+    return edits
+
+
+def placed(error: Exception, members: Sequence[Member]) -> Exception:
+    """`error` of a write, with its problems at their places in the body."""
+    places = {member.place: member.at for member in members}
+    if isinstance(error, Dangling):
+        problems = [Problem(f"{places[edit.place]}/value{flaw.pointer}", flaw.reason) for edit, flaw in error.found]
+        return Invalid.schema(problems)
+    if isinstance(error, Conflict):
+        at = next((member.at for member in members if member.id == error.id), "")
+        error.problems = (Problem(at, error.message),)
+    return error
+
+
+def _placed(at: str, problems: Sequence[Problem]) -> list[Problem]:
+    return [Problem(at + problem.path, problem.reason) for problem in problems]
+
+
+def _same(edit: Edit, raw: bytes) -> bool:
+    try:
+        return bool(msgspec.json.decode(raw) == edit.stored)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
