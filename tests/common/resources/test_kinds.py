@@ -5,26 +5,46 @@ from typing import Any
 import msgspec
 import pytest
 
-from aisix_common.resources import BY_NAME, KINDS, UNSERVED, Kind
+from aisix_common.resources import BY_NAME, KINDS, Kind
 
 
 def test_the_reference_kinds_are_all_known() -> None:
-    assert len(KINDS) + len(UNSERVED) == 15
-    assert not BY_NAME.keys() & UNSERVED
+    assert set(BY_NAME) == {
+        "models",
+        "api_keys",
+        "provider_keys",
+        "guardrails",
+        "guardrail_attachments",
+        "cache_policies",
+        "observability_exporters",
+        "rate_limit_policies",
+        "mcp_servers",
+        "mcp_policies",
+        "a2a_agents",
+        "oidc_providers",
+        "claim_mappings",
+        "passthrough_routes",
+        "mcp_auth_settings",
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_optional_fields_say_whether_they_take_null(kind: Kind[Any]) -> None:
-    for field in msgspec.inspect.type_info(kind.struct).fields:  # type: ignore[attr-defined]
-        takes_null = isinstance(field.type, msgspec.inspect.UnionType) and any(
-            isinstance(each, msgspec.inspect.NoneType) for each in field.type.types
-        )
-        assert takes_null <= kind.nulls, field.name
+    for struct in kind.structs:
+        for field in msgspec.inspect.type_info(struct).fields:  # type: ignore[attr-defined]
+            takes_null = isinstance(field.type, msgspec.inspect.UnionType) and any(
+                isinstance(each, msgspec.inspect.NoneType) for each in field.type.types
+            )
+            assert takes_null <= kind.nulls, field.name
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_struct_is_frozen_and_closed(kind: Kind[Any]) -> None:
-    config = kind.struct.__struct_config__
-    assert config.frozen
-    assert config.forbid_unknown_fields
-    assert kind.name_field in kind.struct.__struct_fields__
+    for struct in kind.structs:
+        assert struct.__struct_config__.frozen
+        assert struct.__struct_config__.forbid_unknown_fields
+        assert not struct.__struct_config__.gc
+        assert kind.name_field is None or kind.name_field in struct.__struct_fields__
+    fields = {name for struct in kind.structs for name in (*struct.__struct_fields__, "kind")}
+    assert set(kind.destinations) <= fields
+    assert set(kind.renamed.values()) | kind.terse <= fields

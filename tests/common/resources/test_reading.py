@@ -25,7 +25,9 @@ def test_any_bytes(kind: Kind[Any], raw: bytes) -> None:
 def test_any_field_replaced_by_anything(chosen: Any, data: st.DataObject) -> None:
     kind, case = chosen
     document = case.document if isinstance(case.document, dict) else {}
-    names = st.sampled_from(sorted({*document, *kind.struct.__struct_fields__, "unheard_of"}))
+    names = st.sampled_from(
+        sorted({*document, *(name for struct in kind.structs for name in struct.__struct_fields__), "unheard_of"})
+    )
     changed = {**document, data.draw(names): data.draw(VALUES)}
     assert isinstance(read(kind, json.encode(changed)), Loaded | Rejected)
 

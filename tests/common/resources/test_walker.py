@@ -80,7 +80,12 @@ def test_walker_and_decoder_agree(chosen: tuple[Kind[Any], Any], data: st.DataOb
     kind, case = chosen
     document = one_spelling(kind, case.document)[0]
     if isinstance(document, dict):
-        document = {**document, data.draw(st.sampled_from(sorted(kind.struct.__struct_fields__))): data.draw(VALUES)}
+        document = {
+            **document,
+            data.draw(
+                st.sampled_from(sorted({name for struct in kind.structs for name in struct.__struct_fields__}))
+            ): data.draw(VALUES),
+        }
     findings = walk(kind.struct, document, strict=False, nulls=kind.nulls)
     try:
         msgspec.convert(findings.cleaned, kind.struct, dec_hook=conceal)

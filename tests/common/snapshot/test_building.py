@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aisix_common.resources import ApiKey, Model, ProviderKey
+from aisix_common.resources import GUARDRAILS, MCP_AUTH_SETTINGS, MCP_POLICIES, ApiKey, Model, ProviderKey
 from aisix_common.snapshot import Pin, Snapshot, apply, build, empty, restore
 from aisix_common.store.types import Deleted, KeyValue
 
@@ -68,12 +68,23 @@ class TestRows:
     def test_an_id_may_hold_slashes(self) -> None:
         assert "a/b/c" in built(api_key("a/b/c", "h", 1)).table(ApiKey).by_id
 
-    def test_rows_of_kinds_to_come_are_counted_only(self) -> None:
-        snapshot = built(row("guardrails/g", b"not even JSON", 1), row("mcp_servers/s", b"{}", 2))
-        assert {kind: len(rows) for kind, rows in snapshot.unserved.items()} == {"guardrails": 1, "mcp_servers": 1}
-        assert not len(snapshot.rejected)
-        after = apply(snapshot, changes(gone("guardrails/g", 3), gone("guardrails/h", 4)), LATER)
-        assert set(after.unserved) == {"mcp_servers"}
+    def test_rows_without_a_name_are_found_by_id_only(self) -> None:
+        old, new = b'{"scope":"env","allow":[]}', b'{"scope":"env","allow":["*"]}'
+        snapshot = built(row("mcp_policies/a", old, 1), row("mcp_policies/b", old, 2))
+        table = snapshot.table(MCP_POLICIES)
+        assert (len(table.by_id), len(table.by_name), list(table.shadowed())) == (2, 0, [])
+        after = apply(snapshot, changes(row("mcp_policies/a", new, 3), gone("mcp_policies/b", 4)), LATER)
+        assert after.touched == {"mcp_policies": {"a", "b"}}
+        assert list(after.table(MCP_POLICIES).by_id) == ["a"]
+
+    def test_a_second_row_of_a_singleton_is_shadowed(self) -> None:
+        snapshot = built(row("mcp_auth_settings/a", b"{}", 1), row("mcp_auth_settings/b", b"{}", 2))
+        assert list(snapshot.table(MCP_AUTH_SETTINGS).shadowed()) == [("b", "a")]
+
+    def test_a_row_of_a_union_may_become_another_member(self) -> None:
+        keyword = row("guardrails/g", b'{"name":"a","kind":"keyword","patterns":[]}', 1)
+        snapshot = apply(built(keyword), changes(row("guardrails/g", b'{"name":"a","kind":"pii"}', 2)), LATER)
+        assert snapshot.table(GUARDRAILS).by_name["a"].value.kind == "pii"
 
     def test_unknown_fields_are_kept_by_row(self) -> None:
         snapshot = built(api_key("a", "h1", 1, new=1), api_key("b", "h2", 2))

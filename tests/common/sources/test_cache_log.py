@@ -40,12 +40,7 @@ def restored(cached: Cached) -> Snapshot:
 
 def told(snapshot: Snapshot) -> Any:
     rejected = {key: (bad.failure, bad.stale_since) for key, bad in snapshot.rejected.items()}
-    return (
-        snapshot.revision,
-        dict(snapshot.table(ApiKey).by_id),
-        rejected,
-        {k: dict(v) for k, v in snapshot.unserved.items()},
-    )
+    return (snapshot.revision, {name: dict(table.by_id) for name, table in snapshot.tables.items()}, rejected)
 
 
 GOOD = build(

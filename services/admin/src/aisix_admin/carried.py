@@ -13,6 +13,7 @@ from msgspec import inspect
 
 from aisix_common.resources import Kind
 from aisix_common.resources.reading import one_spelling
+from aisix_common.resources.shapes import alternatives, chosen
 
 
 def carried(kind: Kind[Any], stored: bytes, written: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,15 +33,17 @@ def _joined(kind: Kind[Any], node: inspect.Type, old: Any, new: Any, at: str) ->
     if not isinstance(old, Mapping) or not isinstance(new, Mapping):
         return new
     if isinstance(node, inspect.UnionType):
-        for one in node.types:
-            new = _joined(kind, one, old, new, at)
-        return new
+        choices = alternatives(node)
+        one = chosen(choices, new)
+        # Of a row that has become something else, an unknown field would be of that other thing.
+        return _joined(kind, one, old, new, at) if one is not None and one is chosen(choices, old) else new
     if isinstance(node, inspect.DictType):
         return {name: _joined(kind, node.value_type, old.get(name), item, f"{at}{name}.") for name, item in new.items()}
     if not isinstance(node, inspect.StructType):
         return new
     known = {member.encode_name: member.type for member in node.fields}
-    kept = {name: item for name, item in old.items() if name not in known and f"{at}{name}" not in kind.tombstones}
+    ignored = kind.tombstones if node.tag_field is None else {*kind.tombstones, f"{at}{node.tag_field}"}
+    kept = {name: item for name, item in old.items() if name not in known and f"{at}{name}" not in ignored}
     ours = {
         name: _joined(kind, known[name], old.get(name), item, f"{at}{name}.") if name in known else item
         for name, item in new.items()

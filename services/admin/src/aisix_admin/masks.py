@@ -5,24 +5,17 @@ Which values are secret follows from the types of the kind's Struct. Pure.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-import msgspec
 from msgspec import inspect
 
 from aisix_common.errors import Problem
 from aisix_common.resources import Flaw, Kind
+from aisix_common.resources.shapes import alternatives, chosen
+from aisix_common.resources.walker import DEEPEST
 from aisix_common.secret import MASK, Secret
 
 from .errors import Invalid
-
-DESTINATIONS: Final[Mapping[str, tuple[str, ...]]] = {
-    "provider_keys": ("api_base", "provider", "adapter", "tls"),
-}
-"""Per kind with secrets: the fields that decide where they are sent, and whom we trust to be there.
-
-Whoever may write resources but has never seen the secret must not get it by pointing the row at a server of theirs.
-"""
 
 
 @dataclass(slots=True)
@@ -45,8 +38,12 @@ def restore(kind: Kind[Any], document: Mapping[str, Any], stored: Mapping[str, A
 
 
 def moved(kind: Kind[Any], old: Any, new: Any) -> list[str]:
-    """The fields in which `new` sends its secrets elsewhere than `old` did (both typed)."""
-    return [name for name in DESTINATIONS.get(kind.name, ()) if getattr(old, name) != getattr(new, name)]
+    """The fields in which `new` sends its secrets elsewhere than `old` did (both typed).
+
+    Whoever may write resources but has never seen the secret must not get it by pointing the row at a server of theirs.
+    Members of a union do not have all fields: what is missing is None.
+    """
+    return [name for name in kind.destinations if getattr(old, name, None) != getattr(new, name, None)]
 
 
 def require_same_destination(kind: Kind[Any], kept: list[tuple[str | int, ...]], old: Any, new: Any) -> None:
@@ -57,24 +54,25 @@ def require_same_destination(kind: Kind[Any], kept: list[tuple[str | int, ...]],
         raise Invalid.schema([Problem(Flaw(at, "").pointer, f"{reason} where it is sent") for at in kept])
 
 
-def secret_paths(struct: type[msgspec.Struct]) -> frozenset[str]:
-    """Dotted paths of all secret fields of a Struct, for tests and documents."""
+def secret_paths(struct: Any) -> frozenset[str]:
+    """Dotted paths of all secret fields of a Struct, or of all members of a union, for tests and documents."""
     found: set[str] = set()
-    _find(_info(struct), "", found)
+    _find(_info(struct), "", found, frozenset())
     return frozenset(found)
 
 
-def _info(struct: type[msgspec.Struct]) -> inspect.Type:
+def _info(struct: Any) -> inspect.Type:
     return inspect.type_info(struct)
 
 
 def _walk(kind: inspect.Type, value: Any, stored: Any, at: tuple[str | int, ...], result: Restored) -> Any:
     if isinstance(kind, inspect.Metadata):
         return _walk(kind.type, value, stored, at, result)
+    if len(at) > DEEPEST:
+        return value  # for the schema to refuse
     if isinstance(kind, inspect.UnionType):
-        for one in kind.types:
-            value = _walk(one, value, stored, at, result)
-        return value
+        one = chosen(alternatives(kind), value)
+        return value if one is None else _walk(one, value, stored, at, result)
     if isinstance(kind, inspect.CustomType):
         return _kept(value, stored, at, result) if issubclass(kind.cls, Secret) else value
     if isinstance(kind, inspect.StructType | inspect.DictType) and isinstance(value, dict):
@@ -113,19 +111,19 @@ def _kept(value: Any, stored: Any, at: tuple[str | int, ...], result: Restored) 
     return stored
 
 
-def _find(kind: inspect.Type, path: str, found: set[str]) -> None:
+def _find(kind: inspect.Type, path: str, found: set[str], above: frozenset[type]) -> None:
     if isinstance(kind, inspect.Metadata):
-        _find(kind.type, path, found)
+        _find(kind.type, path, found, above)
     elif isinstance(kind, inspect.UnionType):
         for one in kind.types:
-            _find(one, path, found)
+            _find(one, path, found, above)
     elif isinstance(kind, inspect.CustomType):
         if issubclass(kind.cls, Secret):
             found.add(path)
     elif isinstance(kind, inspect.StructType):
-        for member in kind.fields:
-            _find(member.type, f"{path}.{member.encode_name}".removeprefix("."), found)
+        for member in kind.fields if kind.cls not in above else ():
+            _find(member.type, f"{path}.{member.encode_name}".removeprefix("."), found, above | {kind.cls})
     elif isinstance(kind, inspect.DictType):
-        _find(kind.value_type, f"{path}.*", found)
+        _find(kind.value_type, f"{path}.*", found, above)
     elif isinstance(kind, inspect.ListType | inspect.VarTupleType):
-        _find(kind.item_type, f"{path}.[]", found)
+        _find(kind.item_type, f"{path}.[]", found, above)

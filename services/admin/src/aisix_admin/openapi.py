@@ -11,16 +11,14 @@ from aiohttp import web
 from aiohttp_apispec import AiohttpApiSpec
 from aiohttp_apispec.aiohttp_apispec import resolver
 from apispec import APISpec
-from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow import MarshmallowPlugin, OpenAPIConverter
 
 from aisix_common.version import VERSION
 
-from .schemas import AnyOf
+from .schemas import AnyOf, Tagged
 
 TITLE: Final = "AISIX Admin API"
-_METHODS: Final = frozenset(
-    {"get", "post", "put", "patch", "delete"}
-)
+_METHODS: Final = frozenset({"get", "post", "put", "patch", "delete"})
 _ABOUT: Final = (
     "Provider keys, models and caller keys of the gateway. Changes are used by every proxy as soon as etcd has them. "
     "Secrets are shown as `***`; written back as `***` they are kept."
@@ -35,7 +33,7 @@ def describe(app: web.Application) -> dict[str, Any]:
 class _ApiSpec31(AiohttpApiSpec):  # type: ignore[misc] # the library has no types
     def __init__(self) -> None:
         super().__init__(url=None, title=TITLE, version=VERSION)
-        self.plugin = MarshmallowPlugin(schema_name_resolver=resolver)
+        self.plugin = _Plugin(schema_name_resolver=resolver)
         self.spec = APISpec(
             title=TITLE,
             version=VERSION,
@@ -76,6 +74,20 @@ class _ApiSpec31(AiohttpApiSpec):  # type: ignore[misc] # the library has no typ
             for code, answer in sorted(data["responses"].items())
         }
         self.spec.path(path=url_path, operations={method: operation})
+
+
+class _Converter(OpenAPIConverter):
+    def schema2jsonschema(self, schema: Any) -> dict[str, Any]:
+        """Of a Tagged schema its branches, of any other what the library makes."""
+        if not isinstance(schema, Tagged):
+            return super().schema2jsonschema(schema)  # type: ignore[no-any-return, no-untyped-call]
+        branches = {tag: self.resolve_nested_schema(branch) for tag, branch in schema.branches.items()}  # type: ignore[no-untyped-call]
+        mapping = {tag: branch["$ref"] for tag, branch in branches.items()}
+        return {"oneOf": list(branches.values()), "discriminator": {"propertyName": schema.tag, "mapping": mapping}}
+
+
+class _Plugin(MarshmallowPlugin):
+    Converter = _Converter
 
 
 def _choices(converter: Any, field: Any, **_: Any) -> dict[str, Any]:

@@ -9,13 +9,15 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
-from marshmallow import RAISE, Schema, ValidationError, fields, pre_load, validate
+from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, pre_load, validate
 from msgspec import inspect
 
 from aisix_common.resources import Flaw, Kind, SecretJson
+from aisix_common.resources.shapes import Tolerant, alternatives, chosen, tag_field, tags
 from aisix_common.secret import Secret
 
 
@@ -34,6 +36,33 @@ class Document(Schema):
     error_messages = {"unknown": "unknown field", "type": "must be an object"}  # noqa: RUF012 - marshmallow's way
 
 
+class TolerantDocument(Schema):
+    """The same for documents that may hold what nobody knows: it is ignored."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    error_messages = Document.error_messages
+
+
+class Tagged(Document):
+    """One of several schemas, chosen by a field of the document. Subclasses say which."""
+
+    tag: str = "kind"
+    branches: Mapping[str, type[Schema]] = MappingProxyType({})
+
+    def load(self, data: Any, **more: Any) -> Any:
+        """As of every schema, by the branch that the document names."""
+        if not isinstance(data, dict):
+            raise ValidationError(Document.error_messages["type"])
+        if self.tag not in data:
+            raise ValidationError({self.tag: [_MESSAGES["required"]]})
+        branch = self.branches.get(data[self.tag]) if isinstance(data[self.tag], str) else None
+        if branch is None:
+            raise ValidationError({self.tag: [f"must be one of: {', '.join(self.branches)}"]})
+        return branch().load(data)
+
+
 @cache
 def schema_of(kind: Kind[Any]) -> Schema:
     """The schema that a written document of `kind` has to pass before the rules between its fields are asked.
@@ -45,8 +74,11 @@ def schema_of(kind: Kind[Any]) -> Schema:
 
 @cache
 def schema_class(kind: Kind[Any]) -> type[Schema]:
-    """The class of `schema_of`, named like the kind's Struct; those of nested Structs carry that name in front."""
-    return _Derivation(kind).schema(kind.struct)
+    """The class of `schema_of`, named like the kind's Struct; those of nested Structs carry that name in front.
+
+    Of a kind that is a union: a `Tagged`, whose branches are the schemas of the members.
+    """
+    return _Derivation(kind).whole()
 
 
 def flaws(kind: Kind[Any], document: Mapping[str, Any]) -> list[Flaw]:
@@ -56,6 +88,8 @@ def flaws(kind: Kind[Any], document: Mapping[str, Any]) -> list[Flaw]:
         schema_of(kind).load(dict(document))
     except ValidationError as error:
         _collect(error.messages, (), found)
+    except RecursionError:
+        found.append(Flaw((), "nested too deeply"))
     return found
 
 
@@ -73,23 +107,50 @@ class _Derivation:
     def __init__(self, kind: Kind[Any]) -> None:
         self._kind = kind
         self._made: dict[type, type[Schema]] = {}
+        self._under_way: set[type] = set()
+
+    def whole(self) -> type[Schema]:
+        """The schema class of the kind."""
+        info = inspect.type_info(self._kind.struct)
+        if isinstance(info, inspect.UnionType):
+            return self.union(alternatives(info), self._kind.type_name)
+        return self.schema(self._kind.structs[0])
+
+    def union(self, choices: Sequence[inspect.Type], name: str) -> type[Schema]:
+        """The schema class of tagged Structs."""
+        branches = {
+            str(one.tag): self.schema(one.cls)
+            for each in choices
+            if isinstance(one := _unwrapped(each)[0], inspect.StructType)
+        }
+        return type(name, (Tagged,), {"tag": tag_field(choices), "branches": MappingProxyType(branches)})
 
     def schema(self, struct: type[msgspec.Struct]) -> type[Schema]:
         """The schema class of a Struct."""
         made = self._made.get(struct)
         if made is None:
+            self._under_way.add(struct)
             info = inspect.type_info(struct)
             assert isinstance(info, inspect.StructType)
-            members: dict[str, Any] = {member.name: self._member(member) for member in info.fields}
+            members: dict[str, Any] = {}
+            if info.tag_field is not None:
+                only = validate.OneOf([str(info.tag)], error=f"must be one of: {info.tag}")
+                members[info.tag_field] = Text(required=True, validate=only, error_messages=_MESSAGES)
+            members |= {member.name: self._member(member) for member in info.fields}
             name = self._kind.type_name
             if struct is not self._kind.struct:
-                name += struct.__name__
+                name += struct.__name__.removeprefix(name)
             elif self._kind.renamed:
                 members["accept_older_names"] = pre_load(_older_names(self._kind.renamed))
-            made = Document.from_dict(members, name=name)
+            made = (TolerantDocument if issubclass(struct, Tolerant) else Document).from_dict(members, name=name)
             made.__doc__ = struct.__doc__
             self._made[struct] = made
         return made
+
+    def _nested(self, struct: type[msgspec.Struct], options: dict[str, Any]) -> fields.Field[Any]:
+        if struct in self._under_way and struct not in self._made:  # it holds itself
+            return fields.Nested(lambda: self._made[struct](), **options)
+        return fields.Nested(self.schema(struct), **options)
 
     def _member(self, member: inspect.Field) -> fields.Field[Any]:
         kind, extra = _unwrapped(member.type)
@@ -104,14 +165,18 @@ class _Derivation:
     def _field(self, kind: inspect.Type, extra: Mapping[str, Any], options: dict[str, Any]) -> fields.Field[Any]:
         options = {"error_messages": _MESSAGES, **options}
         if isinstance(kind, inspect.UnionType):
-            rest = [one for one in kind.types if not isinstance(one, inspect.NoneType)]
+            rest = alternatives(kind)
             options["allow_none"] = self._kind.nulls and len(rest) < len(kind.types)
             if len(rest) == 1:
                 inner, more = _unwrapped(rest[0])
                 return self._field(inner, {**extra, **more}, options)
-            return AnyOf([self._field(*_unwrapped(one), {}) for one in rest], **options)
+            if tag_field(rest) is not None:
+                return fields.Nested(
+                    self.union(rest, self._kind.type_name + "".join(map(_titled, tags(rest)))), **options
+                )
+            return AnyOf([self._field(*_unwrapped(one), {}) for one in rest], rest, **options)
         if isinstance(kind, inspect.StructType):
-            return fields.Nested(self.schema(kind.cls), **options)
+            return self._nested(kind.cls, options)
         if isinstance(kind, inspect.ListType | inspect.VarTupleType):
             return Items(self._field(*_unwrapped(kind.item_type), {}), **_sized(kind, options, "item"))
         if isinstance(kind, inspect.DictType):
@@ -133,6 +198,10 @@ def _unwrapped(kind: inspect.Type) -> tuple[inspect.Type, dict[str, Any]]:
         extra |= kind.extra or {}
         kind = kind.type
     return kind, extra
+
+
+def _titled(tag: str) -> str:
+    return "".join(part.title() for part in tag.split("_"))
 
 
 def _shown_default(default: Any) -> Any:
@@ -179,6 +248,8 @@ def _scalar(kind: inspect.Type, extra: Mapping[str, Any], options: dict[str, Any
     if isinstance(kind, inspect.CustomType) and kind.cls is Secret:
         return Hidden(validate=list(_length(extra.get("min_length"), None, "character")), **options)
     if isinstance(kind, inspect.CustomType) and kind.cls is SecretJson:
+        return Anything(**{**options, "allow_none": True})
+    if isinstance(kind, inspect.AnyType):
         return Anything(**{**options, "allow_none": True})
     raise TypeError(f"no marshmallow field is known for {type(kind).__name__}: add it to {__name__}")
 
@@ -324,20 +395,14 @@ class Values(fields.Dict):
 
 
 class AnyOf(fields.Field[Any]):
-    """A value of one of several types."""
+    """A value of one of several types that differ in JSON: which one is meant, the value says."""
 
-    def __init__(self, choices: Sequence[fields.Field[Any]], **options: Any) -> None:
+    def __init__(self, choices: Sequence[fields.Field[Any]], types: Sequence[inspect.Type], **options: Any) -> None:
         super().__init__(**options)
         self.choices: Final = tuple(choices)
+        self._types = tuple(types)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **more: Any) -> Any:
-        problems: list[ValidationError] = []
-        for choice in self.choices:
-            try:
-                return choice.deserialize(value, attr, data, **more)
-            except ValidationError as error:
-                problems.append(error)
-        # An object was meant for the choice that takes objects: its problems say more than a list of all choices.
-        if isinstance(value, dict):
-            raise problems[next((n for n, one in enumerate(self.choices) if isinstance(one, fields.Nested)), 0)]
-        raise problems[0]
+        meant = chosen(self._types, value)
+        place = next(place for place, one in enumerate(self._types) if one is meant)
+        return self.choices[place].deserialize(value, attr, data, **more)

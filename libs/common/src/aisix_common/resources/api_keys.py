@@ -4,6 +4,7 @@
 """
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -12,6 +13,7 @@ from msgspec import Meta
 
 from .kind import Kind
 from .rate_limit import RateLimit
+from .reference import Reference, by_name
 from .scalars import STRICT, U32, U64, Text
 
 
@@ -30,6 +32,18 @@ class McpRateLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=F
     rph: U64 | None = None
     rpd: U64 | None = None
     concurrency: U32 | None = None
+
+
+class PreviousKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A key that was rotated away and still opens the same row for a while."""
+
+    hash: Text
+    """As `key_hash`."""
+    until: Annotated[datetime, Meta(tz=True)]
+    """Still valid at this instant."""
+
+    def __repr__(self) -> str:
+        return f"PreviousKey(until={self.until!r})"
 
 
 class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -56,6 +70,8 @@ class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
     """Still valid at this instant, expired strictly after."""
     disabled: bool = False
+    previous_keys: tuple[PreviousKey, ...] = ()
+    """Ours: other gateways on the same etcd ignore it."""
 
     def __repr__(self) -> str:
         return f"ApiKey(display_name={self.display_name!r})"
@@ -69,11 +85,22 @@ def hash_key(plaintext: str) -> str:
     return hashlib.sha256(plaintext.strip().encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def references(value: ApiKey) -> Sequence[Reference]:
+    """Soft ones only: what a key may use is often made after the key."""
+    found = by_name("models", ("allowed_models",), value.allowed_models, hard=False)
+    found += by_name("passthrough_routes", ("allowed_routes",), value.allowed_routes or (), hard=False)
+    if value.jwt_provider is not None:
+        found.append(Reference(("jwt_provider",), "oidc_providers", "name", value.jwt_provider, hard=False))
+    return found
+
+
 API_KEYS: Final = Kind(
     "api_keys",
     ApiKey,
     name_field="key_hash",
+    label_field="display_name",
     nulls=True,
     tombstones=frozenset({"mcp_access.mode"}),
-    terse=frozenset({"disabled"}),
+    terse=frozenset({"disabled", "previous_keys"}),
+    references=references,
 )

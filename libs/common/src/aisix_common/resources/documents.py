@@ -12,6 +12,7 @@ from aisix_common.secret import MASK, Secret
 
 from .kind import Kind, Resource
 from .sensitive import SecretJson
+from .shapes import tagged
 
 
 def document(kind: Kind[Resource], value: Resource) -> dict[str, Any]:
@@ -30,9 +31,9 @@ def _revealed(secret: Secret) -> Any:
 
 def _document(kind: Kind[Resource], value: Resource, unwrap: Callable[[Secret], Any]) -> dict[str, Any]:
     plain: dict[str, Any] = _plain(value, unwrap)
-    for name in kind.terse:
-        if plain.get(name) == msgspec.structs.fields(kind.struct)[kind.struct.__struct_fields__.index(name)].default:
-            del plain[name]
+    for field in msgspec.structs.fields(type(value)) if kind.terse else ():
+        if field.name in kind.terse and getattr(value, field.name) == field.default:
+            plain.pop(field.encode_name, None)
     return plain
 
 
@@ -40,7 +41,7 @@ def _plain(value: Any, unwrap: Callable[[Secret], Any]) -> Any:
     """Struct by struct, so that a null inside a sensitive JSON value survives and an absent field does not appear."""
     if isinstance(value, msgspec.Struct):
         fields = ((name, getattr(value, name)) for name in value.__struct_fields__)
-        return {
+        return tagged(value) | {
             name: _plain(field, unwrap) for name, field in fields if field is not None and field is not msgspec.UNSET
         }
     if isinstance(value, Secret):

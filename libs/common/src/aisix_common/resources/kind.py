@@ -5,6 +5,7 @@ Adding a kind is one module with a Struct and a `Kind`, and one line in KINDS.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import UnionType
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from .flaw import Flaw
 from .reference import Reference
 from .sensitive import conceal
+from .shapes import members
 
 Resource = TypeVar("Resource", bound=msgspec.Struct)
 
@@ -34,8 +36,8 @@ class Kind(Generic[Resource]):
 
     name: str
     """The segment of its etcd keys, and the collection of the admin API: `models`."""
-    struct: type[Resource]
-    """The frozen Struct that is the one definition of its fields."""
+    struct: type[Resource] | UnionType
+    """The frozen Struct that is the one definition of its fields, or a union of such, told apart by their tags."""
     name_field: str | None
     """The field that names a row; unique within the kind (the later of two rows is shadowed). None: rows have no name
     that must be unique."""
@@ -60,15 +62,17 @@ class Kind(Generic[Resource]):
     them has to give the secrets again (design 7)."""
     references: Callable[[Resource], Sequence[Reference]] = _no_references
     """The other rows that a row names."""
+    type_name: str = ""
+    """What one row is called in messages: `Model`. The Struct's name, unless it is given (as for a union)."""
+    structs: tuple[type[msgspec.Struct], ...] = field(init=False, repr=False)
+    """The Structs a row can be: one, or the members of the union."""
     decoder: "msgspec.json.Decoder[Resource]" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        structs = members(self.struct)
+        object.__setattr__(self, "structs", structs)
+        object.__setattr__(self, "type_name", self.type_name or structs[0].__name__)
         object.__setattr__(self, "decoder", msgspec.json.Decoder(self.struct, dec_hook=conceal))
-
-    @property
-    def type_name(self) -> str:
-        """What one row is called in messages: `Model`."""
-        return self.struct.__name__
 
     def name_of(self, value: Resource) -> str | None:
         """The row's name (for api_keys its key hash, which must not be shown); None where rows have none."""

@@ -3,15 +3,16 @@
 Only the document's own rules stand here. Whether the rows it names exist is found when a request needs them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from .flaw import Flaw
+from .flaw import Flaw, Path
 from .kind import Kind
 from .rate_limit import RateLimit
+from .reference import Reference, by_id
 from .scalars import I32, U32, U64, ErrorStatus, Fraction, NotNegative, PositiveU32, PositiveU64, Status, Text, u64
 
 Shape: TypeAlias = Literal["direct", "routing", "ensemble", "semantic"]
@@ -238,6 +239,30 @@ def settle(value: Model) -> tuple[Model, tuple[str, ...]]:
     return msgspec.structs.replace(value, **dict.fromkeys(dead, UNSET)), tuple(dead)
 
 
+def references(value: Model) -> Sequence[Reference]:
+    """The provider key of a direct model; the models that a virtual one is made of."""
+    found = by_id("provider_keys", ("provider_key_id",), value.provider_key_id)
+    found += [Reference(at, "models", "name", name) for at, name in _members(value) if "*" not in name]
+    return found
+
+
+def _members(value: Model) -> Iterator[tuple[Path, str]]:
+    if value.routing is not UNSET:
+        for place, target in enumerate(value.routing.targets):
+            yield ("routing", "targets", place, "model"), target.model
+    if value.ensemble is not UNSET:
+        for place, voice in enumerate(value.ensemble.panel):
+            yield ("ensemble", "panel", place, "model"), voice.model
+        yield ("ensemble", "judge", "model"), value.ensemble.judge.model
+    if value.semantic is not UNSET:
+        yield ("semantic", "embedding_model"), value.semantic.embedding_model
+        for place, route in enumerate(value.semantic.routes):
+            yield ("semantic", "routes", place, "target"), route.target
+        yield ("semantic", "default"), value.semantic.default
+        if isinstance(value.semantic.on_embedding_failure, FailTo):
+            yield ("semantic", "on_embedding_failure", "target"), value.semantic.on_embedding_failure.target
+
+
 MODELS: Final = Kind(
     "models",
     Model,
@@ -245,4 +270,5 @@ MODELS: Final = Kind(
     nulls=False,
     rules=rules,
     settle=settle,
+    references=references,
 )

@@ -104,4 +104,5 @@ PROVIDER_KEYS: Final = Kind(
     rules=rules,
     settle=settle,
     renamed={"secret": "api_key"},
+    destinations=("api_base", "provider", "adapter", "tls"),
 )

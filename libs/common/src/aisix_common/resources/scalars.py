@@ -9,6 +9,7 @@ these types:
 - `strict`: required when written, though not when read.
 """
 
+from datetime import datetime
 from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta
@@ -30,12 +31,24 @@ def u32(at_least: int = 0) -> Meta:
     return Meta(ge=at_least, le=U32_MAX, extra={"width": (0, U32_MAX)})
 
 
+def whole(low: int, high: int, width: tuple[int, int] = (0, U64_MAX)) -> Meta:
+    """An integer from `low` to `high`, both included, of a type that holds `width`."""
+    return Meta(ge=low, le=high, extra={"width": width})
+
+
 Text: TypeAlias = Annotated[str, Meta(min_length=1)]
 """A string that is not empty."""
+HeaderName: TypeAlias = Annotated[str, Meta(min_length=1, pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")]
+"""A name that HTTP takes for a header (RFC 7230 token)."""
+LowerHeaderName: TypeAlias = Annotated[str, Meta(min_length=1, pattern=r"^[!#$%&'*+.^_`|~0-9a-z-]+\Z")]
+"""The same without capitals."""
+Moment: TypeAlias = Annotated[datetime, Meta(tz=True)]
+"""An RFC 3339 time with its zone."""
 U64: TypeAlias = Annotated[int, u64()]
 PositiveU64: TypeAlias = Annotated[int, u64(1)]
 U32: TypeAlias = Annotated[int, u32()]
 PositiveU32: TypeAlias = Annotated[int, u32(1)]
+U8: TypeAlias = Annotated[int, Meta(ge=0, le=255, extra={"width": (0, 255)})]
 I32: TypeAlias = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1, extra={"width": (-(2**31), 2**31 - 1)})]
 Fraction: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 """A number from 0 to 1, both included."""

@@ -17,6 +17,7 @@ from msgspec import inspect
 
 from .flaw import LONGEST_NAME, Flaw, Path
 from .sensitive import SecretJson
+from .shapes import Tolerant, alternatives, chosen, tag_field, tags
 
 
 @dataclass(slots=True)
@@ -28,11 +29,15 @@ class Findings:
     cleaned: Any = None
 
 
-def walk(struct: type[msgspec.Struct], document: Any, *, strict: bool, nulls: bool) -> Findings:
-    """Hold `document` (JSON types) against `struct`.
+DEEPEST: Final = 32
+"""Parts of a path; only conditions of conditions could go on for ever, and their own bound is much lower."""
 
-    `strict`: unknown fields are flaws, and fields that only a writer must give are required. `nulls`: whether null
-    stands for an absent optional field. Raises RecursionError for nothing: depth is bounded by the types.
+
+def walk(struct: Any, document: Any, *, strict: bool, nulls: bool) -> Findings:
+    """Hold `document` (JSON types) against `struct`: a Struct, or a union of tagged ones.
+
+    `strict`: unknown fields are flaws (but for Tolerant Structs), and fields that only a writer must give are required.
+    `nulls`: whether null stands for an absent optional field. Raises RecursionError for nothing: depth is bounded.
     """
     walker = _Walker(strict, nulls)
     walker.findings.cleaned = walker.visit(_shape(struct), document, (), {})
@@ -40,7 +45,7 @@ def walk(struct: type[msgspec.Struct], document: Any, *, strict: bool, nulls: bo
 
 
 @cache
-def _shape(struct: type[msgspec.Struct]) -> inspect.Type:
+def _shape(struct: Any) -> inspect.Type:
     return inspect.type_info(struct)
 
 
@@ -67,20 +72,25 @@ class _Walker:
     def record(self, node: inspect.StructType, value: Any, at: Path, extra: Mapping[str, Any]) -> Any:
         if not self.expect(isinstance(value, dict), "object", at):
             return value
+        if len(at) > DEEPEST:
+            self.flaw(at, "nested too deeply")
+            return value
         fields = {each.encode_name: each for each in node.fields}
         cleaned = {
             name: self.visit(each.type, value[name], (*at, name), {}) for name, each in fields.items() if name in value
         }
+        if node.tag_field is not None and node.tag_field in value:
+            cleaned[node.tag_field] = value[node.tag_field]
         for name, each in fields.items():
             if name not in value and (each.required or (self.strict and _only_strictly_required(each.type))):
                 self.flaw(at, f'"{name}" is a required property')
         for name in value:
-            if name not in fields:
-                self.unknown((*at, name))
+            if name not in fields and name != node.tag_field:
+                self.unknown((*at, name), issubclass(node.cls, Tolerant))
         return cleaned
 
-    def unknown(self, at: Path) -> None:
-        if self.strict:
+    def unknown(self, at: Path, tolerated: bool) -> None:
+        if self.strict and not tolerated:
             self.flaw(at, "unknown field")
         else:
             self.findings.unknown.add(dotted(at))
@@ -88,10 +98,22 @@ class _Walker:
     def union(self, node: inspect.UnionType, value: Any, at: Path, extra: Mapping[str, Any]) -> Any:
         if value is None and self.nulls and any(isinstance(each, inspect.NoneType) for each in node.types):
             return None
-        members = [each for each in node.types if not isinstance(each, inspect.NoneType)]
-        if len(members) > 1:  # one of them is an object, the other a word
-            members = [each for each in members if isinstance(each, inspect.StructType) == isinstance(value, dict)]
-        return self.visit(members[0], value, at, extra)
+        choices = alternatives(node)
+        choice = chosen(choices, value)
+        if choice is None:
+            return self.untold(choices, value, at)
+        return self.visit(choice, value, at, extra)
+
+    def untold(self, choices: list[inspect.Type], value: Any, at: Path) -> Any:
+        """None of the tagged Structs can be meant: say why."""
+        field = tag_field(choices)
+        if not self.expect(isinstance(value, dict), "object", at) or field is None:
+            return value
+        if field in value:
+            self.flaw((*at, field), "value is not one of " + ", ".join(f'"{tag}"' for tag in tags(choices)))
+        else:
+            self.flaw(at, f'"{field}" is a required property')
+        return value
 
     def text(self, node: inspect.StrType, value: Any, at: Path, extra: Mapping[str, Any]) -> Any:
         if self.expect(isinstance(value, str), "string", at):
@@ -159,6 +181,9 @@ class _Walker:
             return value
         return {name: self.visit(node.value_type, item, (*at, name), {}) for name, item in value.items()}
 
+    def anything(self, node: inspect.AnyType, value: Any, at: Path, extra: Mapping[str, Any]) -> Any:
+        return value
+
     def hidden(self, node: inspect.CustomType, value: Any, at: Path, extra: Mapping[str, Any]) -> Any:
         if node.cls is SecretJson:
             return value
@@ -179,6 +204,7 @@ VISITS: Final[Mapping[type, Callable[..., Any]]] = MappingProxyType(
         inspect.LiteralType: _Walker.choice,
         inspect.VarTupleType: _Walker.items,
         inspect.DictType: _Walker.mapping,
+        inspect.AnyType: _Walker.anything,
         inspect.CustomType: _Walker.hidden,
     }
 )

@@ -5,7 +5,7 @@ Knows rows and their kinds; knows nothing of etcd connections, files, clocks or 
 
 from .building import Pin, apply, build, restore
 from .hashes import config_hash, source_hash
-from .tables import Entry, RejectedRow, Snapshot, Table, Touched, Unserved, empty
+from .tables import Entry, RejectedRow, Snapshot, Table, Touched, empty
 
 __all__ = [
     "Entry",
@@ -14,7 +14,6 @@ __all__ = [
     "Snapshot",
     "Table",
     "Touched",
-    "Unserved",
     "apply",
     "build",
     "config_hash",

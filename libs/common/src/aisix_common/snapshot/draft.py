@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
-from aisix_common.resources import BY_NAME, UNSERVED, Kind, Loaded, Rejected, read
+from aisix_common.resources import BY_NAME, Kind, Loaded, Rejected, read
 from aisix_common.store.types import KeyValue
 
 from .hashes import canonical
 from .sharded import Editor
-from .tables import Entry, RejectedRow, Snapshot, Table, Unserved, empty
+from .tables import Entry, RejectedRow, Snapshot, Table, empty
 
 _BAD_KEY = Rejected("bad_key", "the key is not <prefix>/<kind>/<id>: delete it, or move it out of the prefix")
 _UNKNOWN_KIND = Rejected("unknown_kind", "no kind of resource has this name: check the key's spelling and the prefix")
@@ -36,10 +36,11 @@ class _TableDraft:
     def put(self, entry: Entry[Any], unknown: tuple[str, ...]) -> None:
         name = self.kind.name_of(entry.value)
         old = self.by_id.get(entry.id)
-        if old is not None and (old_name := self.kind.name_of(old.value)) != name:
+        if old is not None and (old_name := self.kind.name_of(old.value)) != name and old_name is not None:
             self._release(old_name, entry.id)
         self.by_id.put(entry.id, entry)
-        self._claim(name, entry)
+        if name is not None:
+            self._claim(name, entry)
         if unknown:
             self.unknown.put(entry.id, unknown)
         else:
@@ -51,7 +52,8 @@ class _TableDraft:
         if old is None:
             return
         self.by_id.drop(row_id)
-        self._release(self.kind.name_of(old.value), row_id)
+        if (name := self.kind.name_of(old.value)) is not None:
+            self._release(name, row_id)
         self.unknown.drop(row_id)
         self.touched.add(row_id)
 
@@ -99,7 +101,6 @@ class Draft:
         self.prefix = previous.prefix + "/"
         self.tables = {name: _TableDraft(BY_NAME[name], table) for name, table in start.tables.items()}
         self.rejected = Editor(start.rejected)
-        self.unserved = {name: Editor(rows) for name, rows in start.unserved.items()}
         self.content_changed = False
 
     @classmethod
@@ -117,10 +118,6 @@ class Draft:
         kind_name, row_id = self._parsed(row.key)
         if not kind_name:
             return self._reject(row, "", "", _BAD_KEY)
-        if kind_name in UNSERVED:
-            unserved = self.unserved.setdefault(kind_name, Editor())
-            unserved.put(row_id, Unserved(row.mod_revision, row.create_revision, row.value))
-            return None
         draft = self.tables.get(kind_name)
         if draft is None:
             return self._reject(row, kind_name, row_id, _UNKNOWN_KIND if _is_json(row.value) else _NON_JSON)
@@ -130,12 +127,10 @@ class Draft:
         """A row that is gone, with whatever was served for it."""
         self.rejected.drop(key)
         kind_name, row_id = self._parsed(key)
-        if (draft := self.tables.get(kind_name)) is not None:
-            if row_id in draft.by_id:
-                self.content_changed = True
-                draft.remove(row_id)
-        elif (rows := self.unserved.get(kind_name)) is not None:
-            rows.drop(row_id)
+        draft = self.tables.get(kind_name)
+        if draft is not None and row_id in draft.by_id:
+            self.content_changed = True
+            draft.remove(row_id)
 
     def finish(self, revision: int) -> Snapshot:
         """The snapshot. The draft must not be used afterwards."""
@@ -148,7 +143,6 @@ class Draft:
             revision=revision,
             tables=tables,
             rejected=self.rejected.done(),
-            unserved={name: rows.done() for name, rows in self.unserved.items() if len(rows)},
             apply_seq=previous.apply_seq + changed,
             applied_at=self.now if changed else previous.applied_at,
             touched=touched,

@@ -12,7 +12,7 @@ from .tables import Snapshot
 
 
 def source_hash(snapshot: Snapshot) -> str:
-    """SHA-256 (hex) over every row as it stands in the source, rejected and unserved ones included."""
+    """SHA-256 (hex) over every row as it stands in the source, rejected ones included."""
     return _digest(_observed(snapshot))
 
 
@@ -38,8 +38,6 @@ def _served(snapshot: Snapshot) -> Iterable[tuple[str, bytes]]:
 def _observed(snapshot: Snapshot) -> Iterable[tuple[str, bytes]]:
     yield from ((key, raw) for key, raw in _served(snapshot) if key not in snapshot.rejected)
     yield from ((key, row.raw) for key, row in snapshot.rejected.items())
-    for kind, rows in snapshot.unserved.items():
-        yield from ((f"{snapshot.prefix}/{kind}/{each}", row.raw) for each, row in rows.items())
 
 
 def _digest(rows: Iterable[tuple[str, bytes]]) -> str:

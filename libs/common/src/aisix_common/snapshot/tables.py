@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
 
-from aisix_common.resources import BY_NAME, KINDS
+from aisix_common.resources import BY_NAME, KINDS, Kind
 from aisix_common.resources.reading import Failure
 
 from .sharded import NOTHING, Sharded
@@ -39,7 +39,7 @@ class Table(Generic[Resource]):
 
     by_id: Sharded[Entry[Resource]]
     by_name: Sharded[Entry[Resource]]
-    """Of rows with one name, the one created first (by id where that is equal)."""
+    """Of rows with one name, the one created first (by id where that is equal). Rows without a name are not here."""
     contested: Sharded[frozenset[str]]
     """Name -> ids of the rows that share it, winner included. Names of api_keys are hashes: not to be shown."""
     unknown: Sharded[tuple[str, ...]]
@@ -72,17 +72,6 @@ class RejectedRow:
         return f"RejectedRow({self.kind!r}, {self.id!r}, {self.failure})"
 
 
-class Unserved(msgspec.Struct, frozen=True, gc=False):
-    """A row of a kind that has no effect yet: counted, not read."""
-
-    revision: int
-    create_revision: int
-    raw: bytes
-
-    def __repr__(self) -> str:
-        return f"Unserved(revision={self.revision})"
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """Everything under the prefix at one revision."""
@@ -92,11 +81,9 @@ class Snapshot:
     revision: int
     """The revision of the last listing or change it holds; 0: nothing yet."""
     tables: Mapping[str, Table[Any]]
-    """By kind; every served kind has one."""
+    """By kind; every kind has one."""
     rejected: Sharded[RejectedRow]
     """By etcd key."""
-    unserved: Mapping[str, Sharded[Unserved]]
-    """Kind -> id -> row, for kinds that have no effect yet; only kinds that have rows."""
     apply_seq: int
     """Grows by one whenever what is served changes in content, not in spelling; 1 at the first."""
     applied_at: datetime | None
@@ -104,9 +91,10 @@ class Snapshot:
     touched: Touched | None
     """What is served differently from the snapshot this one was made from; None: compare everything."""
 
-    def table(self, struct: type[Resource]) -> Table[Resource]:
-        """The rows of a kind, by its Struct. Raises KeyError for a Struct that is no kind."""
-        return cast("Table[Resource]", self.tables[_KIND_NAMES[struct]])
+    def table(self, kind: type[Resource] | Kind[Resource]) -> Table[Resource]:
+        """The rows of a kind, by itself or by its Struct. Raises KeyError for a Struct that is no kind."""
+        name = kind.name if isinstance(kind, Kind) else _KIND_NAMES[kind]
+        return cast("Table[Resource]", self.tables[name])
 
     @property
     def served(self) -> int:
@@ -114,10 +102,10 @@ class Snapshot:
         return sum(len(table.by_id) for table in self.tables.values())
 
 
-_KIND_NAMES: Final[Mapping[type, str]] = {kind.struct: kind.name for kind in KINDS}
+_KIND_NAMES: Final[Mapping[Any, str]] = {kind.struct: kind.name for kind in KINDS}
 
 
 def empty(prefix: str) -> Snapshot:
     """What is known before anything was read."""
     tables: dict[str, Table[Any]] = {name: Table(NOTHING, NOTHING, NOTHING, NOTHING) for name in BY_NAME}
-    return Snapshot(prefix.rstrip("/"), 0, tables, NOTHING, {}, 0, None, None)
+    return Snapshot(prefix.rstrip("/"), 0, tables, NOTHING, 0, None, None)

@@ -20,7 +20,6 @@ from typing import Final, Literal
 import msgspec
 
 from aisix_common.snapshot import Pin, Snapshot
-from aisix_common.snapshot.sharded import NOTHING
 from aisix_common.store.types import KeyValue, Listing
 
 from .sealing import Sealer
@@ -141,8 +140,6 @@ def all_rows(snapshot: Snapshot) -> Iterator[CachedRow]:
                 yield _row(snapshot, key)
     for key in snapshot.rejected:
         yield _row(snapshot, key)
-    for kind, rows in snapshot.unserved.items():
-        yield from (_row(snapshot, f"{snapshot.prefix}/{kind}/{row_id}") for row_id in rows)
 
 
 def _row(snapshot: Snapshot, key: str) -> CachedRow:
@@ -155,8 +152,7 @@ def _row(snapshot: Snapshot, key: str) -> CachedRow:
         if entry is not None and bad.stale_since is not None:
             good = Good(entry.raw, entry.create_revision, entry.revision, bad.stale_since.timestamp())
         return CachedRow(key, bad.raw, bad.create_revision, bad.revision, good)
-    row = entry or snapshot.unserved.get(kind, NOTHING).get(row_id)
-    return CachedRow(key, row.raw, row.create_revision, row.revision) if row else CachedRow(key, None)
+    return CachedRow(key, entry.raw, entry.create_revision, entry.revision) if entry else CachedRow(key, None)
 
 
 def _observed(rows: Iterable[CachedRow]) -> Iterator[KeyValue]:

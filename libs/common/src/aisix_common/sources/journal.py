@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Final
 
 from aisix_common.logs import Logger
-from aisix_common.resources import UNSERVED
 from aisix_common.snapshot import Snapshot
 
 from .status import unknown_fields
@@ -33,8 +32,6 @@ class Journal:
         for name in changed:
             if after.tables[name].contested is not before.tables[name].contested:
                 self._shadowed(name, before, after)
-        for name in sorted(after.unserved.keys() & UNSERVED - before.unserved.keys()):
-            self._log.warning("rows of a kind this version does not serve yet have no effect", kind=name)
 
     def _rejections(self, before: Snapshot, after: Snapshot, keys: list[str]) -> None:
         fresh = [row for key in keys if (row := after.rejected.get(key)) and _news(before, key, row.message)]

@@ -11,7 +11,7 @@ from heapq import nlargest
 from typing import Any, Final, Literal, TypeAlias
 
 from aisix_common.clock import rfc3339
-from aisix_common.resources import BY_NAME, UNSERVED
+from aisix_common.resources import BY_NAME
 from aisix_common.snapshot import RejectedRow, Snapshot, config_hash, source_hash
 
 from .observed import SourceStatus
@@ -35,12 +35,6 @@ class NotServed:
     reason: str
 
 
-def not_served(snapshot: Snapshot) -> list[NotServed]:
-    """Rows of kinds that have no effect in this version."""
-    reason = "this version does not serve the kind yet"
-    return [NotServed(kind, len(rows), reason) for kind, rows in sorted(snapshot.unserved.items())]
-
-
 def state(snapshot: Snapshot, status: SourceStatus | None = None) -> State:
     """How well what is served agrees with what the source holds."""
     if snapshot.apply_seq == 0:
@@ -52,12 +46,10 @@ def state(snapshot: Snapshot, status: SourceStatus | None = None) -> State:
     return "synced" if snapshot.served else "empty"
 
 
-def config_status(
-    snapshot: Snapshot, status: SourceStatus, also_not_served: Sequence[NotServed] = ()
-) -> dict[str, Any]:
+def config_status(snapshot: Snapshot, status: SourceStatus, not_served: Sequence[NotServed] = ()) -> dict[str, Any]:
     """The body of `/status/config`. Reads every row for the hashes: call it in a thread.
 
-    `also_not_served`: what the service cannot serve yet for reasons of its own.
+    `not_served`: what is sound, and the service that asks cannot serve it yet.
     """
     body: dict[str, Any] = {"state": state(snapshot, status), "source": _source(snapshot, status)}
     if snapshot.apply_seq:
@@ -77,8 +69,7 @@ def config_status(
     ]
     body["shadowed"] = _shadowed(snapshot)
     body["not_served"] = [
-        {"resource_kind": each.kind, "count": each.count, "reason": each.reason}
-        for each in (*not_served(snapshot), *also_not_served)
+        {"resource_kind": each.kind, "count": each.count, "reason": each.reason} for each in not_served
     ]
     return body
 
@@ -194,4 +185,4 @@ def _shadowed(snapshot: Snapshot) -> list[dict[str, str]]:
 
 
 def _label(kind: str) -> str:
-    return kind if kind in BY_NAME or kind in UNSERVED else OTHER_KIND
+    return kind if kind in BY_NAME else OTHER_KIND
