@@ -1,5 +1,7 @@
 """`aisix --config FILE`: check the configuration once, then run the services it asks for until they end.
 
+`aisix validate` and `aisix export` are commands of their own (`COMMANDS`), imported when they are asked for.
+
 Exit codes: 0 after a clean stop, 1 when the configuration or a start fails, 2 for a wrong command line, else the exit
 code of the service that ended early.
 """
@@ -8,7 +10,10 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 from aisix_common.errors import ConfigurationError
 from aisix_common.processes import Command, hold_lifeline
@@ -24,9 +29,22 @@ from .notes import Notes, notes_for
 from .services import SERVICES, Service
 from .supervisor import Start, supervise
 
+COMMANDS: Final = MappingProxyType(
+    {
+        "validate": "validate --resources FILE        check a resources file",
+        "export": "export --etcd EP[,EP...]         write what etcd holds as a resources file",
+    }
+)
+"""Command, which is its module's name here, and its line in the help."""
+
 
 def main(arguments: Sequence[str] | None = None, services: Sequence[Service] = SERVICES) -> int:
     """Run the command and give its exit code. `arguments` without the program's name; default: those of the process."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in COMMANDS:
+        command = import_module(f"aisix_common.cli.{arguments[0]}")
+        code: int = command.main(arguments[1:])
+        return code
     open_closed_streams()
     hold_lifeline(os.environ)
     environ = {name: text for name, text in os.environ.items() if name != SUPERVISED}
@@ -47,11 +65,13 @@ def main(arguments: Sequence[str] | None = None, services: Sequence[Service] = S
     return supervise(starts, notes, reloads=loaded.settings.resources_file is not None)
 
 
-def _config_path(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Path:
+def _config_path(arguments: Sequence[str], environ: Mapping[str, str]) -> Path:
     parser = argparse.ArgumentParser(
         prog="aisix",
         description="Run the AISIX AI gateway: the proxy and the admin API, until SIGINT or SIGTERM.",
-        epilog="Every setting can be overridden by an environment variable: AISIX_PROXY__ADDR sets proxy.addr.",
+        epilog="Every setting can be overridden by an environment variable: AISIX_PROXY__ADDR sets proxy.addr.\n\n"
+        "Other commands, each with a --help of its own:\n" + "\n".join(f"  aisix {each}" for each in COMMANDS.values()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument(

@@ -15,16 +15,12 @@ from aisix_common.resources.reference import Reference
 from .report import FileProblem, field_message
 from .sugar import dangling
 
-SOFT: Final = frozenset(
-    {
-        ("api_keys", "models"),
-        ("api_keys", "passthrough_routes"),
-        ("models", "models"),
-        ("claim_mappings", "oidc_providers"),
-    }
-)
+SOFT: Final = frozenset({("api_keys", "models"), ("api_keys", "passthrough_routes")})
 """(who refers, to what): references that a row may make before the other exists, and that a file may not. Other soft
-references, as of a caller key to agents, may stay open in a file too."""
+references may stay open in a file too."""
+
+OPEN: Final = frozenset({"cache_policies"})
+"""Kinds whose references are not looked at: a policy for a model that is not there applies to nothing."""
 
 CREDENTIALS: Final = frozenset({"access_token", "token", "client_secret", "password", "api_key", "apikey"})
 """Query parameters that would put a secret into a URL, which is shown everywhere."""
@@ -64,7 +60,7 @@ def crosscheck(
 
 def _references(row: Row, names: Mapping[str, Set[str]], ids: Mapping[str, Set[str]]) -> Iterator[FileProblem]:
     for reference in row.kind.references(row.value):
-        if not reference.hard and (row.kind.name, reference.kind) not in SOFT:
+        if row.kind.name in OPEN or not (reference.hard or (row.kind.name, reference.kind) in SOFT):
             continue
         if _is_pattern(reference):
             continue

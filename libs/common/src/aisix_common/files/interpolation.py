@@ -8,13 +8,13 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from aisix_common.resources.flaw import Path
+from aisix_common.resources.flaw import LONGEST_NAME, Path
 
 OWN_PREFIX: Final = "AISIX_"
 """Variables that are settings of the gateway itself: a file must not read them."""
 
 _DOLLAR: Final = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>[^{}]*)(?P<end>\}?))")
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class BadText(Exception):
@@ -70,4 +70,4 @@ def _meant(match: "re.Match[str]", environ: Mapping[str, str], at: Path) -> str:
         raise BadText(at, "has a `${` without its `}`; write `$$` for a dollar sign")
     if not match["name"]:
         raise BadText(at, "has empty braces: name an environment variable in them, or write `$$` for a dollar sign")
-    return variable(match["name"], environ, at, f"environment variable `{match['name']}`")
+    return variable(match["name"], environ, at, f"environment variable `{match['name'][:LONGEST_NAME]}`")
