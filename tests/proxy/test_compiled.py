@@ -1,13 +1,15 @@
 """Records live as long as their rows, and one change among many costs next to nothing."""
 
 import time
+from dataclasses import replace
+from datetime import timedelta
 
 from aisix_common.resources import hash_key
 from aisix_common.snapshot import Snapshot
 from aisix_proxy.compiled import Compiled, CompiledKey, Live
 from aisix_proxy.compiled_model import CompiledModel, Defaults
 
-from tests.support.builders import KEY, api_key, changed, model, provider_key, snapshot_of, standard
+from tests.support.builders import KEY, NOON, api_key, changed, model, provider_key, snapshot_of, standard
 
 DEFAULTS = Defaults(6_000_000, 0)
 
@@ -134,7 +136,7 @@ def test_problems_are_listed() -> None:
 
 
 def test_one_change_among_many_holds_the_loop_for_less_than_five_milliseconds() -> None:
-    keys = [api_key(f"sk-{n}", id=f"k{n}") for n in range(20_000)]
+    keys = [api_key(f"sk-{n}", id=f"k{n}", previous_keys=[former(f"sk-old-{n}")][n % 2 :]) for n in range(20_000)]
     models = [model(f"m{n}") for n in range(5_000)]
     snapshot = snapshot_of(provider_key(), *models, *keys)
     live = Live(snapshot, DEFAULTS)
@@ -148,3 +150,40 @@ def test_one_change_among_many_holds_the_loop_for_less_than_five_milliseconds() 
         live.apply(after)
         best = min(best, time.perf_counter() - begun)
     assert best < 0.005
+
+
+def former(plaintext: str, seconds: float = 60) -> dict[str, str]:
+    return {"hash": hash_key(plaintext), "until": (NOON + timedelta(seconds=seconds)).isoformat()}
+
+
+def test_a_rotated_key_is_the_same_key_until_its_overlap_ends() -> None:
+    one = compiled(snapshot_of(api_key("sk-new", previous_keys=[former("sk-old"), former("sk-older", 0)])))
+    assert one.former_key(hash_key("sk-old"), NOON) is key_of(one, "sk-new")
+    assert one.former_key(hash_key("sk-old"), NOON + timedelta(seconds=60)) is key_of(one, "sk-new")
+    assert one.former_key(hash_key("sk-old"), NOON + timedelta(seconds=60, microseconds=1)) is None
+    assert one.former_key(hash_key("sk-older"), NOON) is key_of(one, "sk-new")
+    assert one.former_key(hash_key("sk-new"), NOON) is None
+    assert one.key(hash_key("sk-old")) is None
+
+
+def test_former_keys_follow_changes() -> None:
+    snapshot = snapshot_of(api_key("sk-a", id="a", previous_keys=[former("sk-x")]), api_key("sk-b", id="b"))
+    first = compiled(snapshot)
+
+    def holder(one: Compiled, plaintext: str = "sk-x") -> str:
+        key = one.former_key(hash_key(plaintext), NOON)
+        return "" if key is None else key.id
+
+    both = changed(snapshot, api_key("sk-b", id="b", previous_keys=[former("sk-x"), former("sk-y")]))
+    second = compiled(both, first)
+    assert (holder(first), holder(first, "sk-y")) == ("a", "")
+    assert (holder(second), holder(second, "sk-y")) == ("a", "b"), "of two rows the first, by id where they are as old"
+    without = changed(both, api_key("sk-a", id="a"))
+    third = compiled(without, second)
+    assert (holder(third), holder(third, "sk-y")) == ("b", "b")
+    other = changed(without, model("m"))
+    fourth = compiled(other, third)
+    assert fourth._former is third._former, "a change of other kinds costs nothing"
+    afresh = compiled(replace(changed(other, api_key("sk-b", id="b")), touched=None), fourth)
+    assert (holder(afresh), holder(afresh, "sk-y")) == ("", "")
+    assert not afresh._former, "nothing is left behind"

@@ -128,6 +128,34 @@ async def test_a_key_expires_strictly_after_its_moment_also_when_remembered() ->
     assert (caught.value.message, caught.value.code) == ("API key has expired", "api_key_expired")
 
 
+async def test_a_rotated_key_is_the_same_key_until_its_overlap_ends() -> None:
+    overlap: dict[str, Any] = {"previous_keys": [{"hash": hash_key(KEY), "until": NOON.isoformat()}]}
+    snapshot = snapshot_of(api_key("sk-new", **overlap), api_key("sk-other", id="key-2"))
+    world = make(snapshot)
+    for header in ("Authorization", "x-api-key"):
+        old, new = (exchange_of(world, headers={header: text}) for text in (KEY, "sk-new"))
+        await authenticate(old)
+        await authenticate(new)
+        assert old.key is new.key
+        assert old.key is not None
+    world.clock.move(0.001)
+    with pytest.raises(Unauthenticated) as caught:
+        await authenticate(exchange_of(world))
+    assert (caught.value.message, caught.value.code) == ("Invalid API key", "invalid_api_key")
+    await authenticate(exchange_of(world, headers={"x-api-key": "sk-new"}))
+
+
+async def test_a_rotated_key_is_disabled_with_its_row_and_yields_to_who_has_it_now() -> None:
+    overlap: dict[str, Any] = {"previous_keys": [{"hash": hash_key(KEY), "until": NOON.isoformat()}]}
+    with pytest.raises(Unauthenticated) as caught:
+        await authenticate(exchange_of(make(snapshot_of(api_key("sk-new", disabled=True, **overlap)))))
+    assert caught.value.code == "api_key_disabled"
+    exchange = exchange_of(make(snapshot_of(api_key("sk-new", **overlap), api_key(KEY, id="now"))))
+    await authenticate(exchange)
+    assert exchange.key is not None
+    assert exchange.key.id == "now"
+
+
 async def test_a_key_that_is_changed_or_deleted_is_so_at_the_next_request() -> None:
     snapshot = standard()
     world = make(snapshot)

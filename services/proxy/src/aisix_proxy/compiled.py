@@ -8,10 +8,13 @@ Knows resources, adapters and metric cells; no request, no socket.
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from aisix_common.resources import ApiKey, Model, ProviderKey
+from aisix_common.resources.api_keys import PreviousKey
 from aisix_common.snapshot import Entry, Snapshot
+from aisix_common.snapshot.sharded import NOTHING, Editor, Sharded
 
 from .compiled_model import CompiledModel, Defaults, Problem, captured, compile_model
 
@@ -83,7 +86,7 @@ def _matches(name: str, before: str, after: str) -> bool:
 class Compiled:
     """One snapshot, with records of the rows that were asked for."""
 
-    __slots__ = ("_credentials", "_defaults", "_keys", "_models", "_named", "_wildcards", "snapshot")
+    __slots__ = ("_credentials", "_defaults", "_former", "_keys", "_models", "_named", "_wildcards", "snapshot")
 
     def __init__(self, snapshot: Snapshot, defaults: Defaults, previous: "Compiled | None" = None) -> None:
         self.snapshot = snapshot
@@ -100,6 +103,8 @@ class Compiled:
                 self._models = {id: record for id, record in self._models.items() if id in models.by_id}
         else:
             self._wildcards = _wildcards(snapshot)
+        self._former = _former_keys(snapshot, previous)
+        """Hash of a key that was rotated away -> ids of the rows that still name it, most often one."""
         self._credentials: dict[str, CompiledKey] = {}
         self._named: dict[str, CompiledModel] = {}
 
@@ -116,8 +121,27 @@ class Compiled:
     def key(self, key_hash: str) -> CompiledKey | None:
         """The caller key of a hash (lower-case hex)."""
         entry = self.snapshot.table(ApiKey).by_name.get(key_hash)
-        if entry is None:
+        return None if entry is None else self._key(entry)
+
+    def former_key(self, key_hash: str, now: datetime) -> CompiledKey | None:
+        """The caller key that had this hash before it was rotated, while it still holds (inclusive).
+
+        To be asked after `key`, and not to be remembered: it runs out without any change. Should several rows name the
+        hash, it is the one created first, as with `key`.
+        """
+        ids = self._former.get(key_hash)
+        if ids is None:
             return None
+        table = self.snapshot.table(ApiKey).by_id
+        holders = [
+            entry
+            for id in ids
+            if (entry := table.get(id)) is not None
+            and any(each.hash == key_hash and now <= each.until for each in _former(entry))
+        ]
+        return self._key(min(holders, key=lambda entry: (entry.create_revision, entry.id))) if holders else None
+
+    def _key(self, entry: Entry[ApiKey]) -> CompiledKey:
         record = self._keys.get(entry.id)
         if record is None or record.entry is not entry:
             if len(self._keys) >= _REMEMBERED_KEYS:
@@ -174,6 +198,35 @@ class Compiled:
             if _matches(name, before, after):
                 return captured(self._record(entry), name[len(before) : len(name) - len(after)])
         return None
+
+
+def _former(entry: Entry[ApiKey] | None) -> tuple[PreviousKey, ...]:
+    """The keys a row had before, most often none."""
+    return () if entry is None else entry.value.previous_keys
+
+
+def _former_keys(snapshot: Snapshot, previous: Compiled | None) -> Sharded[tuple[str, ...]]:
+    """Who names which former hash. A change costs what it touches, so rotated keys do not slow the others' changes."""
+    table = snapshot.table(ApiKey).by_id
+    if previous is not None and previous.snapshot.table(ApiKey).by_id is table:
+        return previous._former
+    if previous is not None and snapshot.touched is not None:
+        before, ids = previous.snapshot.table(ApiKey).by_id, snapshot.touched.get("api_keys", frozenset())
+        editor: Editor[tuple[str, ...]] = Editor(previous._former)
+    else:
+        before, ids = NOTHING, frozenset(table)
+        editor = Editor()
+    for id in ids:
+        old, new = _former(before.get(id)), _former(table.get(id))
+        for former in old:
+            rest = tuple(other for other in editor.get(former.hash) or () if other != id)
+            if rest:
+                editor.put(former.hash, rest)
+            else:
+                editor.drop(former.hash)
+        for former in new:
+            editor.put(former.hash, (*(editor.get(former.hash) or ()), id))
+    return editor.done()
 
 
 def _too_long(name: str) -> bool:

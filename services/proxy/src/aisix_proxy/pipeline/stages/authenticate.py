@@ -1,7 +1,8 @@
 """Who is calling: a caller key from the headers (customer-documents S3; data-plane 2.1).
 
 `Authorization: <key>` and `Authorization: Bearer <key>` in any letter case; without that header, `x-api-key`. A header
-that is there and of no use is not made up for by the other one.
+that is there and of no use is not made up for by the other one. A key that was rotated is the same key until its
+overlap ends; after that it is as unknown as any other.
 """
 
 from typing import Final
@@ -54,11 +55,15 @@ def _look_up(exchange: Exchange, header: str) -> CompiledKey:
         raise Unauthenticated(MISSING, reason="missing")
     if len(token) > _LONGEST or token.startswith(_REFERENCES):  # a reference's text is never a key (design 7)
         raise Unauthenticated(INVALID)
-    key = exchange.compiled.key(hash_key(token))
-    if key is None:
+    hashed = hash_key(token)
+    key = exchange.compiled.key(hashed)
+    if key is not None:
+        exchange.compiled.remember_credential(header, key)
+        return key
+    former = exchange.compiled.former_key(hashed, exchange.services.clock.now())
+    if former is None:
         raise Unauthenticated(INVALID)
-    exchange.compiled.remember_credential(header, key)
-    return key
+    return former
 
 
 def _token(header: str) -> str:
