@@ -2,6 +2,7 @@
 
 import pytest
 
+from aisix_common.model_status import ModelNews
 from aisix_proxy.canonical.errors import (
     UpstreamAborted,
     UpstreamError,
@@ -24,6 +25,9 @@ def test_levels() -> None:
         levels.append(health.level("m"))
     assert levels == [0, 0, 0, 1, 1, 1, 1, 2, 2]
     assert health.unhealthy() == {"m": 2}
+    health.failed("only once", DOWN)
+    assert health.news() == ModelNews({"m": 2}, {"m": "upstream_server_error"})
+    health.succeeded("only once")
     health.succeeded("m")
     assert (health.level("m"), health.reason("m"), health.unhealthy()) == (0, "", {})
 

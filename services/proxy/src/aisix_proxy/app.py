@@ -181,7 +181,13 @@ async def _follow_etcd(
         client, settings.etcd.resource_root, _cache(settings, process), services.clock, get_logger("source")
     )
     config_metrics = ConfigMetrics(metrics, lambda: config_numbers(services.live.compiled.snapshot, source.status()))
-    tasks.spawn(source.run(_applying(services)), name="resources", essential=True)
+    apply = _applying(services)
+
+    def on_snapshot(snapshot: Snapshot) -> None:
+        apply(snapshot)
+        row.changed()
+
+    tasks.spawn(source.run(on_snapshot), name="resources", essential=True)
     fingerprint = ConfigHash(lambda: services.live.compiled.snapshot, config_metrics.hash_changed)
     tasks.spawn(fingerprint.run(), name="configuration hash")
     base = _instance(process, services)
@@ -193,7 +199,7 @@ async def _follow_etcd(
             msgspec.structs.replace(base, config_hash=fingerprint.value),
             services.live.compiled.snapshot,
             source.status(),
-            services.health.unhealthy(),
+            services.health.news(),
         ),
     )
     tasks.spawn(row.keep(), name="instance lease")

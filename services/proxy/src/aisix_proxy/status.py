@@ -6,20 +6,23 @@ Unauthenticated by contract, so nothing here holds a value of a resource beyond 
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from aisix_common.model_status import in_order, model_row, render
+from aisix_common.resources import Model
 from aisix_common.service import Lifecycle, Page
 from aisix_common.sources.observed import SourceStatus
 from aisix_common.sources.status import NotServed, config_status
 
 from .compiled import Compiled, Live
-from .compiled_model import CompiledModel
 from .telemetry.model_health import ModelHealth
 
 _JSON: Final = "application/json"
 _TEXT: Final = "text/plain; charset=utf-8"
+DISPATCHED: Final = frozenset({"provider_keys", "models", "api_keys"})
+"""Kinds whose rows have an effect on requests."""
 _SLICE: Final = 200
 """Models that are looked at before the loop gets its turn."""
 
@@ -53,33 +56,27 @@ class StatusPages:
         return 503, _TEXT, b"no configuration available"
 
     async def models(self) -> tuple[int, str, bytes]:
-        """One row for each model."""
-        rows = []
-        for at, model in enumerate(self._live.compiled.rows()):
+        """One row for each model: the same bytes as the admin's `/admin/v1/models/status`."""
+        news, rows = self._health.news(), []
+        table = self._live.compiled.snapshot.table(Model).by_id
+        for at, (id, model) in enumerate(in_order((id, entry.value) for id, entry in table.items())):
             if at % _SLICE == _SLICE - 1:
                 await asyncio.sleep(0)
-            rows.append(model_row(model, self._health))
-        return 200, _JSON, msgspec.json.encode(rows)
+            rows.append(model_row(id, model, news))
+        return 200, _JSON, render(rows)
 
 
 async def not_served(compiled: Compiled) -> list[NotServed]:
-    """Models that are loaded and that callers get an error for, counted by reason."""
+    """Rows of kinds without effect, and models that callers get an error for, counted by reason."""
+    idle = [
+        NotServed(kind, len(table.by_id), "this version does not serve the kind yet")
+        for kind, table in sorted(compiled.snapshot.tables.items())
+        if kind not in DISPATCHED and len(table.by_id)
+    ]
     reasons: Counter[str] = Counter()
     for at, model in enumerate(compiled.rows()):
         if at % _SLICE == _SLICE - 1:
             await asyncio.sleep(0)
         if model.problem is not None:
             reasons[model.problem.summary] += 1
-    return [NotServed("models", count, reason) for reason, count in sorted(reasons.items())]
-
-
-def model_row(model: CompiledModel, health: ModelHealth) -> dict[str, Any]:
-    """The row of control-plane 5.2. A direct model is unhealthy after eight consecutive failures."""
-    kind = model.entry.value.shape
-    row: dict[str, Any] = {"id": model.id, "display_name": model.name, "kind": kind}
-    if kind != "direct":
-        return row | {"status": "not_applicable"}
-    row["status"] = "unhealthy" if health.level(model.name) == 2 else "healthy"
-    if reason := health.reason(model.name):
-        row["status_reason"] = reason
-    return row
+    return idle + [NotServed("models", count, reason) for reason, count in sorted(reasons.items())]

@@ -1,7 +1,8 @@
 """This process's row under `<run root>/instances/`: what it applied, rejected and how its models do (design 5).
 
-Leased: it goes away with the process. Written on change and at most once a second; whatever goes wrong with it is
-logged and serves no request worse. Admin and status pages read it; `models` is health by name, healthy ones left out.
+Leased: it goes away with the process, after a last write that says it was meant to. Written on change and at most once
+a second; whatever goes wrong with it is logged and serves no request worse. The admin's receipts, health and status
+pages are made of it; `models` is health by name, healthy ones left out.
 """
 
 import asyncio
@@ -12,16 +13,19 @@ import msgspec
 
 from aisix_common.errors import StoreError
 from aisix_common.logs import get_logger
+from aisix_common.model_status import ModelNews
 from aisix_common.snapshot import Snapshot
 from aisix_common.sources.observed import SourceStatus
 from aisix_common.store.client import EtcdClient
 from aisix_common.store.lease import LeaseKeeper
+from aisix_common.tasks import TaskOwner
 
 TTL_SECONDS: Final = 15
 INTERVAL_SECONDS: Final = 1.0
 MOST_REJECTED: Final = 64
 MOST_MODELS: Final = 256
 _MOST_TEXT: Final = 256
+_GOODBYE_SECONDS: Final = 1.0
 _log = get_logger(__name__)
 
 
@@ -54,15 +58,17 @@ class InstanceState(msgspec.Struct, frozen=True, omit_defaults=True):
     """The newest, 64 at most."""
     models: Mapping[str, int] = {}
     """1 degraded, 2 down; by display name, 256 at most, the worst first."""
+    reasons: Mapping[str, str] = {}
+    """Why the last attempt failed, of the same models."""
+    stopping: bool = False
+    """It ends as it was told to, so it is not missed: the last thing it writes."""
 
 
-def with_configuration(
-    base: InstanceState, snapshot: Snapshot, status: SourceStatus, unhealthy: Mapping[str, int]
-) -> InstanceState:
+def with_configuration(base: InstanceState, snapshot: Snapshot, status: SourceStatus, news: ModelNews) -> InstanceState:
     """`base` with what changes over a process's life. Bounded, whatever the snapshot holds."""
     rejected = snapshot.rejected
     newest = sorted(rejected.values(), key=lambda row: row.revision, reverse=True)[:MOST_REJECTED] if rejected else []
-    worst = sorted(unhealthy.items(), key=lambda item: (-item[1], item[0]))[:MOST_MODELS]
+    worst = sorted(news.levels.items(), key=lambda item: (-item[1], item[0]))[:MOST_MODELS]
     return msgspec.structs.replace(
         base,
         applied_revision=snapshot.revision,
@@ -71,6 +77,7 @@ def with_configuration(
         rejected_count=len(rejected),
         rejected=tuple(RejectedResource(row.kind, row.id[:_MOST_TEXT], row.message[:_MOST_TEXT]) for row in newest),
         models=dict(worst),
+        reasons={name: reason for name, _ in worst if (reason := news.reasons.get(name))},
     )
 
 
@@ -84,27 +91,64 @@ class InstanceRow:
         self._written = b""
         self._keeper = LeaseKeeper(client, TTL_SECONDS, self._write)
         self._told = False
+        self._moved = asyncio.Event()
+        self._stopping = False
 
     async def keep(self) -> None:
-        """Hold the lease until cancelled, then give it back, and the row with it."""
-        await self._keeper.run()
+        """Hold the lease until cancelled, then say so in the row, and give the lease back and the row with it."""
+        async with TaskOwner() as own:
+            keeping = own.spawn(self._keeper.run(), name="instance lease")
+            try:
+                await asyncio.wait([keeping])
+            except asyncio.CancelledError:
+                await self._say_goodbye()
+                raise
 
     async def run(self) -> None:
         """Write the row when it changed, until cancelled."""
         while True:
-            await asyncio.sleep(INTERVAL_SECONDS)
-            lease = self._keeper.lease
-            if not lease or msgspec.json.encode(self._state()) == self._written:
-                continue
             try:
-                await self._write(lease)
-                self._told = False
-            except StoreError as error:
-                if not self._told:
-                    _log.warning("this instance's row could not be written", reason=str(error))
-                self._told = True
+                async with asyncio.timeout(INTERVAL_SECONDS):
+                    await self._moved.wait()
+            except TimeoutError:
+                pass  # for what nobody tells of: health, the connection, the hash
+            self._moved.clear()
+            if await self._refresh():
+                await asyncio.sleep(INTERVAL_SECONDS)
+
+    def changed(self) -> None:
+        """A configuration was applied: write at once, if the last write is not too young. Receipts wait for it."""
+        self._moved.set()
+
+    async def _refresh(self) -> bool:
+        """Write the row unless it says what it should; whether it was written."""
+        lease = self._keeper.lease
+        if not lease or self._stopping or self._row() == self._written:
+            return False
+        try:
+            await self._write(lease)
+            self._told = False
+        except StoreError as error:
+            if not self._told:
+                _log.warning("this instance's row could not be written", reason=str(error))
+            self._told = True
+        return True
+
+    async def _say_goodbye(self) -> None:
+        self._stopping = True
+        if not self._keeper.lease:
+            return
+        try:
+            async with asyncio.timeout(_GOODBYE_SECONDS):
+                await self._write(self._keeper.lease)
+        except (StoreError, TimeoutError):
+            pass  # then it will be missed for a while: that is all
 
     async def _write(self, lease: int) -> None:
-        row = msgspec.json.encode(self._state())
+        row = self._row()
         await self._client.put(self._key, row, lease=lease)
         self._written = row
+
+    def _row(self) -> bytes:
+        state = self._state()
+        return msgspec.json.encode(msgspec.structs.replace(state, stopping=True) if self._stopping else state)

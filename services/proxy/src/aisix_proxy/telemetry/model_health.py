@@ -6,6 +6,8 @@ Counts are kept by display name, in this process; `forget` bounds them by the na
 from collections.abc import Container
 from typing import Final
 
+from aisix_common.model_status import ModelNews
+
 from ..canonical.errors import (
     UpstreamAborted,
     UpstreamError,
@@ -71,6 +73,11 @@ class ModelHealth:
     def unhealthy(self) -> dict[str, int]:
         """Level by name, of all that are not healthy."""
         return {name: level for name in self._failures if (level := self.level(name))}
+
+    def news(self) -> ModelNews:
+        """The models that are not healthy, with why."""
+        levels = self.unhealthy()
+        return ModelNews(levels, {name: self.reason(name) for name in levels})
 
     def forget(self, names: Container[str]) -> None:
         """Drop what is counted for models that are not in `names`."""
