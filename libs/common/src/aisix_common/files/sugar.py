@@ -105,11 +105,13 @@ def _rate_limit_policy(document: Document, names: Names) -> Document:
 
 
 def _conditions(node: Any, names: Names, at: Path) -> Any:
+    """A condition, or a list of such, whatever it looks like: the strict check comes later."""
+    if isinstance(node, list):
+        return [_conditions(each, names, (*at, place)) for place, each in enumerate(node)]
     if not isinstance(node, dict):
         return node
-    if isinstance(node.get("children"), list):
-        children = [_conditions(each, names, (*at, "children", place)) for place, each in enumerate(node["children"])]
-        return {**node, "children": children}
+    if "children" in node:
+        return {**node, "children": _conditions(node["children"], names, (*at, "children"))}
     if node.get("dimension") not in _NAMED:
         return node
     value, kind = node.get("value"), f"{node['dimension']}s"

@@ -82,11 +82,10 @@ def _rate_limit_policy(document: Document, identities: Identities) -> Document:
 
 
 def _conditions(node: Any, identities: Identities, at: str) -> Any:
-    if not isinstance(node, dict):
-        return node
-    if isinstance(node.get("children"), list):
-        children = [_conditions(each, identities, f"{at}.children[{n}]") for n, each in enumerate(node["children"])]
-        return {**node, "children": children}
+    if isinstance(node, list):
+        return [_conditions(each, identities, f"{at}[{place}]") for place, each in enumerate(node)]
+    if "children" in node:
+        return {**node, "children": _conditions(node["children"], identities, f"{at}.children")}
     if node.get("dimension") not in _NAMED:
         return node
     kind, value = f"{node['dimension']}s", node.get("value")
