@@ -1,5 +1,6 @@
 """A gateway made of programs of the test's, run by the real command in a process of its own."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -27,6 +28,13 @@ SERVICES = (
 )
 sys.exit(main(services=SERVICES))
 """
+
+
+def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the real `aisix` with `arguments` to its end, without any AISIX_* of this process."""
+    kept = {name: text for name, text in os.environ.items() if not name.upper().startswith("AISIX_")}
+    line = [sys.executable, "-m", "aisix_common.cli", *arguments]
+    return subprocess.run(line, env={**kept, **environ}, capture_output=True, text=True, timeout=30, check=False)
 
 
 class Gateway:

@@ -85,6 +85,31 @@ def test_sighup_is_noted_and_ignored(gateway: Gateway) -> None:
     assert gateway.end()[0] == 0
 
 
+def test_sighup_is_passed_on_where_there_is_a_resources_file(gateway: Gateway) -> None:
+    hears = """
+def hear(number, frame):
+    note(f"{NAME} hears")
+signal.signal(signal.SIGHUP, hear)
+time.sleep(0.3)
+note(NAME + " runs " + str(os.getpid()))
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+while True:
+    time.sleep(60)
+"""
+    for name in ("fake_proxy", "fake_admin"):
+        gateway.programs.write(name, f"NAME = {name!r}\nnote(NAME + ' begins')\n{hears}")
+    text = gateway.config.read_text().replace('etcd: {endpoints: ["http://127.0.0.1:1"]}', "resources_file: r.yaml")
+    gateway.config.write_text(text)
+    gateway.start()
+    eventually(lambda: sum("begins" in line for line in gateway.programs.events()) == 2)
+    gateway.send(signal.SIGHUP)  # before they listen: it waits for them, and does not end them
+    eventually(lambda: sum("hears" in line for line in gateway.programs.events()) == 2)
+    gateway.send(signal.SIGTERM)
+    code, shown = gateway.end()
+    assert code == 0
+    assert "the resources file is read again" in shown
+
+
 def test_sigkill_of_the_supervisor_takes_the_children_along(gateway: Gateway) -> None:
     pids = _both_wait(gateway)
     gateway.send(signal.SIGKILL)
