@@ -25,12 +25,23 @@ class Telemetry:
             "What became of attempted writes to etcd: committed, conflict, answer_lost, name_taken, busy.",
             ("outcome",),
         )
+        self._auth = metrics.counter(
+            "aisix_admin_auth_failures_total",
+            "Attempts without a good admin key: missing, malformed, unknown. Those refused at once count as throttled too.",
+            ("reason",),
+        )
+        for reason in ("missing", "malformed", "unknown", "throttled"):
+            self._auth.cell(reason).add(0)
         for outcome in ("committed", "conflict", "answer_lost", "name_taken", "busy"):
             self._store.cell(outcome).add(0)
 
     def settled(self, outcome: str) -> None:
         """One attempted write to etcd came to `outcome`."""
         self._store.cell(outcome).add(1)
+
+    def auth_failed(self, reason: str) -> None:
+        """One attempt had no good admin key."""
+        self._auth.cell(reason).add(1)
 
     def answered(self, method: str, route: str, status: int) -> None:
         """One request was answered. `route` is a template of ours, or "unknown"."""
