@@ -6,8 +6,9 @@ from typing import Final, Self
 
 from .errors import Invalid, PreconditionFailed
 
-_TAG: Final = re.compile(r'(?P<weak>W/)?"(?P<opaque>[\x21\x23-\x7e]*)"')
-_LIST: Final = re.compile(rf"\s*(?:{_TAG.pattern}\s*(?:,\s*|\Z))+\Z".replace("?P<weak>", "").replace("?P<opaque>", ""))
+_TAG: Final = re.compile(r"""(W/)?("[^\x00-\x20"\x7f]*")""")
+_LIST: Final = re.compile(rf"[\s,]*(?:{_TAG.pattern}\s*(?:,[\s,]*|\Z))+\Z")
+"""Empty members are read over, as RFC 9110, 5.6.1.2 asks."""
 
 
 def etag(revision: int) -> str:
@@ -17,7 +18,7 @@ def etag(revision: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """`If-Match` and `If-None-Match`, read: the tags (None: no such header), `*` as the one tag "*"."""
+    """`If-Match` and `If-None-Match`, read: the tags with their quotes (None: no such header), or `*` without."""
 
     match: frozenset[str] | None = None
     none_match: frozenset[str] | None = None
@@ -40,7 +41,7 @@ class Conditions:
 
 
 def _met(tags: frozenset[str], revision: int) -> bool:
-    return "*" in tags or str(revision) in tags
+    return "*" in tags or etag(revision) in tags
 
 
 def _tags(name: str, header: str | None, *, strong: bool) -> frozenset[str] | None:
@@ -51,4 +52,4 @@ def _tags(name: str, header: str | None, *, strong: bool) -> frozenset[str] | No
     if _LIST.match(header) is None:
         raise Invalid(f'{name} must be `*` or entity tags in quotes, such as "42"')
     # A weak tag never equals anything where the comparison is strong (RFC 9110, 13.1.1).
-    return frozenset(tag["opaque"] for tag in _TAG.finditer(header) if not (strong and tag["weak"]))
+    return frozenset(tag for weak, tag in _TAG.findall(header) if not (strong and weak))
