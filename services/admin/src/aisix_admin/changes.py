@@ -8,6 +8,8 @@ from typing import Any, Final
 
 MOST_PATHS: Final = 64
 """Paths that are told of one change; more become the last one, `...`."""
+LONGEST_PATH: Final = 256
+"""Characters of a path that are told: names inside of a document may be as long as the document."""
 
 
 def changed_paths(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> tuple[str, ...]:
@@ -16,7 +18,7 @@ def changed_paths(before: Mapping[str, Any] | None, after: Mapping[str, Any] | N
     for path, _, _ in differences(before or {}, after or {}):
         if len(found) == MOST_PATHS:
             return (*found, "...")
-        found.append(path)
+        found.append(path if len(path) <= LONGEST_PATH else path[:LONGEST_PATH] + "...")
     return tuple(found)
 
 

@@ -26,6 +26,7 @@ VALUE_LIMIT: Final = 1024 * 1024
 """Bytes of one stored document, and of all that one transaction writes for several: etcd takes 1.5 MiB."""
 
 _MOST_COMPARES: Final = 120
+"""etcd takes 128."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +209,13 @@ class Planner:
             key = f"{roots.run}/turn"
             made.compare.append(unchanged(key, turn.mod_revision if turn else 0))
             made.operations.append(Put(key, wished.segment.encode()))
-        made.compare += [Compare(key, Compared.VERSION, Comparison.GREATER, 0) for key in sorted(set(exist))]
+        # What there is no room for is only not guarded against others that delete it now: ours wait for the turn.
+        room = _MOST_COMPARES - len(made.compare)
+        made.compare += [Compare(key, Compared.VERSION, Comparison.GREATER, 0) for key in sorted(set(exist))[:room]]
         made.overhead = sum(
-            len(each.value) for each in made.operations if isinstance(each, Put) and each.key.startswith(roots.run)
+            len(each.value)
+            for each in made.operations
+            if isinstance(each, Put) and each.key.startswith(roots.run + "/")
         )
         made.claims = {(edit.kind.name, name): edit.id for edit, name in self.claims()}
         _measure(made, len(self.edits))
@@ -250,8 +255,8 @@ class Planner:
         before, row = None, self._view.rows[edit.place]
         if row is not None:
             loaded = read(edit.kind, row.value)
-            before = document(edit.kind, loaded.value) if isinstance(loaded, Loaded) else None
-        after = None if edit.value is None else document(edit.kind, edit.value)
+            before = _comparable(edit.kind, loaded.value) if isinstance(loaded, Loaded) else None
+        after = None if edit.value is None else _comparable(edit.kind, edit.value)
         facts = self._after[edit.place] if edit.value is not None else self._before[edit.place]
         changed = changed_paths(before, after) if after is not None else ()
         return Changed(edit.kind.name, edit.id, edit.action, (facts.called if facts else None) or None, changed)
@@ -275,14 +280,26 @@ class Wish:
         return msgspec.json.encode(entry(self.moment, self.actor, changes, forced=self.forced))
 
 
+def _comparable(kind: Kind[Any], value: Any) -> dict[str, Any]:
+    """The document in clear, to find out what changes; a secret object is one text, so that no path leads into it."""
+    sealed: dict[str, Any] = _sealed(document(kind, value), masked(kind, value))
+    return sealed
+
+
+def _sealed(clear: Any, shown: Any) -> Any:
+    if not isinstance(clear, dict):
+        return clear
+    if not isinstance(shown, dict):
+        return msgspec.json.encode(clear, order="deterministic")
+    return {name: _sealed(item, shown[name]) for name, item in clear.items()}
+
+
 def _measure(made: Plan, edits: int) -> None:
     if edits == 1:
         return
     size = sum(len(each.value) for each in made.operations if isinstance(each, Put))
     if size > VALUE_LIMIT:
         raise TooLarge(f"this set needs {size} bytes of etcd, history and audit included; {VALUE_LIMIT} are possible")
-    if len(made.compare) > _MOST_COMPARES:
-        raise TooLarge(f"this set refers to too many other resources: at most {_MOST_COMPARES} rows can be compared")
 
 
 def require_few(documents: int) -> None:
