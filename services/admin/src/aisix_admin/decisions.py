@@ -60,13 +60,7 @@ class Decisions:
 
     def patch(self, kind: Kind[Any], row: Row | None, id: str, patch: Mapping[str, Any]) -> Edit:
         """JSON merge patch on what a GET shows. Raises Unknown, and Undecodable for a row that no GET can show."""
-        shown = masked(kind, _typed(kind, row))
-        given, twice = one_spelling(kind, dict(patch))
-        if twice is not None:
-            raise Invalid.schema([Problem(twice.pointer, twice.reason)])
-        if kind is API_KEYS and "key" in given and "key_hash" not in given:
-            shown.pop("key_hash", None)
-        return self.replace(kind, row, id, merge_patch(shown, given), "patched")
+        return self.replace(kind, row, id, _with(kind, masked(kind, _typed(kind, row)), patch), "patched")
 
     def delete(self, kind: Kind[Any], row: Row | None, id: str) -> Edit:
         """Raises Unknown."""
@@ -97,7 +91,7 @@ class Decisions:
         """An older version again, with the present credential. `also` is merged in: secrets that must be given."""
         current = _typed(kind, row)
         wanted = _credentials_of(kind, document(kind, current), _value(version))
-        return self.replace(kind, row, id, _with(wanted, also), "rolled_back")
+        return self.replace(kind, row, id, _with(kind, wanted, also), "rolled_back")
 
     def restore(
         self, kind: Kind[Any], id: str, version: Version, last: Version, also: Mapping[str, Any] | None
@@ -109,7 +103,7 @@ class Decisions:
         wanted = _credentials_of(kind, _value(last), _value(version))
         if kind is API_KEYS:
             wanted["disabled"] = True
-        admitted = self._admit(kind, _with(wanted, also), stored=wanted.get("key_hash"))
+        admitted = self._admit(kind, _with(kind, wanted, also), stored=wanted.get("key_hash"))
         value = created(kind, admitted.document, admitted.flaws)
         return Edit(kind, id, "restored", value, document(kind, value))
 
@@ -161,8 +155,14 @@ def _credentials_of(kind: Kind[Any], present: Mapping[str, Any], past: dict[str,
     return plain | {name: present[name] for name in _CREDENTIALS if name in present}
 
 
-def _with(wanted: Mapping[str, Any], also: Mapping[str, Any] | None) -> dict[str, Any]:
-    merged: dict[str, Any] = merge_patch(wanted, also or {})
+def _with(kind: Kind[Any], wanted: Mapping[str, Any], also: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`wanted` with the merge patch `also`, which may use older spellings, and bring a `key` in place of its hash."""
+    given, twice = one_spelling(kind, dict(also or {}))
+    if twice is not None:
+        raise Invalid.schema([Problem(twice.pointer, twice.reason)])
+    if kind is API_KEYS and given.get("key") is not None:
+        given = {"key_hash": None} | given
+    merged: dict[str, Any] = merge_patch(wanted, given)
     return merged
 
 

@@ -102,12 +102,13 @@ class WrongMethod(CallerError):
 class Conflict(CallerError):
     """The name is in use by another resource. A key's hash is not repeated, and a name only as far as it is short.
 
-    `id` is that of the row that wanted the name.
+    `kind` and `id` are those of the row that wanted the name.
     """
 
     status = 409
 
     def __init__(self, kind: str, name: str, id: str = "") -> None:
+        self.kind = kind
         self.name = name
         self.id = id
         what = "this key" if kind == API_KEYS.name else f'name "{name[:128]}"'

@@ -12,6 +12,7 @@ import msgspec
 
 from aisix_common.errors import Problem
 from aisix_common.resources import API_KEYS, BY_NAME, Kind
+from aisix_common.resources.reading import one_spelling
 from aisix_common.secret import Secret
 
 from .caller_keys import key_hash
@@ -116,7 +117,7 @@ def _meant(kind: Kind[Any], value: Mapping[str, Any], index: ResourceIndex) -> s
     elif kind is API_KEYS and isinstance(value.get("key"), str):
         name = key_hash(Secret(value["key"].strip()))
     else:
-        name = value.get(kind.name_field) if kind.name_field else None
+        name = one_spelling(kind, dict(value))[0].get(kind.name_field) if kind.name_field else None
     holders = index.holders(kind.name, name) if isinstance(name, str) else frozenset[str]()
     return min(holders, default=None)
 
@@ -154,7 +155,7 @@ def placed(error: Exception, members: Sequence[Member]) -> Exception:
         problems = [Problem(f"{places[edit.place]}/value{flaw.pointer}", flaw.reason) for edit, flaw in error.found]
         return Invalid.schema(problems)
     if isinstance(error, Conflict):
-        at = next((member.at for member in members if member.id == error.id), "")
+        at = next((member.at for member in members if member.place == (error.kind, error.id)), "")
         error.problems = (Problem(at, error.message),)
     return error
 
