@@ -53,12 +53,17 @@ class Actor:
 
 def key_of(moment: datetime, token: str) -> str:
     """The last segment of a row's key. `token` tells apart what happens in one millisecond."""
-    return f"{_LAST - int(moment.timestamp() * 1000):013d}-{token}"
+    return f"{_counted(moment)}-{token}"
 
 
 def older_than(moment: datetime) -> str:
     """The segment from which on every key is older than `moment`."""
-    return f"{_LAST - int(moment.timestamp() * 1000):013d}."  # "." sorts right after "-"
+    return f"{_counted(moment)}."  # "." sorts right after "-"
+
+
+def _counted(moment: datetime) -> str:
+    """13 digits for every moment: people ask for what happened since the year 1."""
+    return f"{_LAST - min(max(int(moment.timestamp() * 1000), 0), _LAST):013d}"
 
 
 def entry(moment: datetime, actor: Actor, changes: Sequence[Changed], *, forced: bool = False) -> Entry:

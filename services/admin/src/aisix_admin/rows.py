@@ -118,7 +118,8 @@ class EtcdRows:
     async def page(self, kind: str, after: str, limit: int) -> tuple[Row, ...]:
         prefix = self._roots.resource(kind, "")
         async with asking():
-            found = await self._client.page(prefix, after=prefix + after if after else "", limit=limit)
+            # Always behind something: a foreign row without an id must not make the first page look like the last.
+            found = await self._client.page(prefix, after=prefix + after, limit=limit)
         return _rows(found.rows, prefix)
 
     async def some(self, kind: str, ids: Sequence[str]) -> tuple[Row, ...]:

@@ -63,7 +63,7 @@ class Trimmer:
             except StoreError as error:
                 self._log.warning("history and audit could not be trimmed; trying again later", reason=str(error))
             waited = 0.0
-            soon = min(self._history_bytes, self._audit_bytes) // _PART
+            soon = max(min(self._history_bytes, self._audit_bytes) // _PART, 1)
             while waited < INTERVAL_SECONDS and self._written < soon:
                 await self._sleep(LOOK_SECONDS)
                 waited += LOOK_SECONDS
@@ -87,8 +87,7 @@ class Trimmer:
                 if size > self._audit_bytes or row.key >= oldest:
                     gone.append((row.key, row.mod_revision))
                 after = row.key
-            await self._delete(gone)
-            doomed += len(gone)
+            doomed += await self._delete(gone)
             if len(page.rows) < _PAGE:
                 break
         if doomed:
@@ -113,14 +112,17 @@ class Trimmer:
                 break
             size -= length
             gone.append((key, revision))
-        await self._delete(gone)
-        if gone:
-            self._log.warning("histories were deleted to stay within their share of etcd", resources=len(gone))
+        if deleted := await self._delete(gone):
+            self._log.warning("histories were deleted to stay within their share of etcd", resources=deleted)
 
-    async def _delete(self, gone: Sequence[tuple[str, int]]) -> None:
-        """Delete rows that are still what was read; one that was written since is left for the next pass."""
+    async def _delete(self, gone: Sequence[tuple[str, int]]) -> int:
+        """Delete rows that are still what was read, in parts; a part of which one was written or deleted since is left
+        for the next pass. How many were deleted."""
+        deleted = 0
         for begin in range(0, len(gone), MOST_TOGETHER):
             part = gone[begin : begin + MOST_TOGETHER]
             compare: list[Compare] = [unchanged(key, revision) for key, revision in part]
             delete: list[Operation] = [Delete(key) for key, _ in part]
-            await self._client.txn(compare, delete)
+            if (await self._client.txn(compare, delete)).succeeded:
+                deleted += len(part)
+        return deleted
