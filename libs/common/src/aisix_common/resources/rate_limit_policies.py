@@ -131,7 +131,7 @@ def _conditions(value: RateLimitPolicy) -> Iterator[Flaw]:
 
 
 def _nodes(value: RateLimitPolicy) -> Iterator[tuple[Path, Condition, int]]:
-    """Every node with its place and depth, in the order of the document."""
+    """Every node with its place and depth, in the order of the document, down to the first level that is too deep."""
     if value.conditions is not UNSET:
         for place, node in enumerate(value.conditions):
             yield from _below(node, ("conditions", place), 1)
@@ -139,7 +139,7 @@ def _nodes(value: RateLimitPolicy) -> Iterator[tuple[Path, Condition, int]]:
 
 def _below(node: Condition, at: Path, depth: int) -> Iterator[tuple[Path, Condition, int]]:
     yield at, node, depth
-    if node.children is not UNSET:
+    if node.children is not UNSET and depth <= DEEPEST:
         for place, child in enumerate(node.children):
             yield from _below(child, (*at, "children", place), depth + 1)
 
