@@ -1,7 +1,6 @@
 """Every route of the admin listener, as values. Adding a kind to KINDS adds its own."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -13,23 +12,8 @@ from ..openapi import describe
 from ..services import Services
 from . import audit, collection, pages, playground, rotation, sets, status, versions
 from .compat.routes import COMPAT_ROUTES
-from .edge import Handler, authenticated
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One method on one path. `make` builds the handler."""
-
-    method: str
-    path: str
-    make: Callable[[Services], Handler]
-    admin: bool = True
-    """Whether it takes an admin key."""
-    writes: bool = False
-    """Not for viewers, and not where resources come from a file."""
-    stateful: bool = False
-    """Not where there is no etcd."""
-
+from .edge import authenticated
+from .route import Route
 
 ALIASES: Final = {API_KEYS.name: "apikeys"}
 """Kinds that answer under an older name too."""

@@ -1,31 +1,26 @@
-"""The routes of the older dialect, as the members of `api.routes.Route`, which mounts them."""
+"""The routes of the older dialect. Served and not described: docs/reference/admin-dialects.md tells of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
-from ...services import Services
-from ..edge import Handler
+from ..route import Route
 from . import calls
 from .apikeys import ApiKeys
 from .models import Models
 from .translation import Translation
 
-Call: TypeAlias = tuple[str, str, Callable[[Services], Handler]]
-"""Method, path, and what makes the handler."""
 
-
-def _calls(kind: Translation) -> Sequence[Call]:
+def _calls(kind: Translation) -> Sequence[Route]:
     path = f"/aisix/admin/{kind.collection.name}"
+    one = f"{path}/{{id}}"
     return (
-        ("GET", path, partial(calls.listing, kind)),
-        ("POST", path, partial(calls.creating, kind)),
-        ("GET", f"{path}/{{id}}", partial(calls.getting, kind)),
-        ("PUT", f"{path}/{{id}}", partial(calls.replacing, kind)),
-        ("DELETE", f"{path}/{{id}}", partial(calls.deleting, kind)),
+        Route("GET", path, partial(calls.listing, kind)),
+        Route("POST", path, partial(calls.creating, kind), writes=True),
+        Route("GET", one, partial(calls.getting, kind)),
+        Route("PUT", one, partial(calls.replacing, kind), writes=True),
+        Route("DELETE", one, partial(calls.deleting, kind), writes=True),
     )
 
 
-COMPAT_CALLS: Final[tuple[Call, ...]] = (*_calls(Models()), *_calls(ApiKeys()))
-"""All of them take an admin key; all but the GETs write. They are served and not described: new clients need not know
-them, and docs/reference/admin-dialects.md tells of them."""
+COMPAT_ROUTES: Final[tuple[Route, ...]] = (*_calls(Models()), *_calls(ApiKeys()))
