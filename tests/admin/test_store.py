@@ -1,6 +1,7 @@
 """Writes under trouble: lost answers, foreign writers, an etcd that is away."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -9,16 +10,24 @@ from typing import Any, cast
 import pytest
 import structlog
 
+from aisix_admin.audit import Actor, read_entry
+from aisix_admin.auth import AdminKeys
+from aisix_admin.decisions import Decisions
 from aisix_admin.errors import Conflict, StoreAway
 from aisix_admin.follow import Follower
-from aisix_admin.names import NameIndex, NameReader
-from aisix_admin.store import DEADLINE, Draft, Etcd, ResourceStore, Roots
+from aisix_admin.history import read_history
+from aisix_admin.index import ResourceIndex
+from aisix_admin.rows import DEADLINE, Etcd, Roots
+from aisix_admin.store import Manner, ResourceStore, Written
 from aisix_common.clock import SYSTEM_CLOCK
 from aisix_common.errors import StoreUnavailable
 from aisix_common.logs import Logger
-from aisix_common.store.client import EtcdClient
+from aisix_common.resources import KINDS, PROVIDER_KEYS
+from aisix_common.secret import Secret
+from aisix_common.store.client import EtcdClient, EtcdOptions
 from aisix_common.store.types import (
     Compare,
+    Get,
     KeyValue,
     Listing,
     Operation,
@@ -30,13 +39,12 @@ from aisix_common.tasks import TaskOwner
 
 from tests.support.admin import RunningAdmin, running_admin
 from tests.support.cutproxy import CutProxy
-from tests.support.etcd import EtcdServer
-
-MODEL = {"display_name": "gpt", "provider": "openai", "model_name": "m", "provider_key_id": "k"}
+from tests.support.etcd import EtcdCluster, EtcdServer
 
 
-def model(**changes: Any) -> dict[str, Any]:
-    return {**MODEL, **changes}
+def document(**changes: Any) -> dict[str, Any]:
+    """A provider key: a named resource that needs no other."""
+    return {"display_name": "gpt", "api_key": "k", **changes}
 
 
 class Unlucky:
@@ -46,17 +54,30 @@ class Unlucky:
         self._client = client
         self.plan: list[Callable[[EtcdClient, Callable[[], Any]], Any]] = []
         self.transactions = 0
+        self.rows_read = 0
         self.late: Callable[[], Any] | None = None
         """Done before the next attempt looks: what took effect after everybody had stopped waiting for it."""
 
     async def get(self, key: str) -> KeyValue | None:
+        self.rows_read += 1
         return await self._client.get(key)
 
     async def range(self, prefix: str, *, limit: int = 0, revision: int = 0) -> RangeResult:
+        found = await self._client.range(prefix, limit=limit, revision=revision)
+        self.rows_read += len(found.rows)
+        return found
+
+    async def page(
+        self, prefix: str, *, after: str = "", limit: int, start: str = "", keys_only: bool = False
+    ) -> RangeResult:
+        return await self._client.page(prefix, after=after, limit=limit, start=start, keys_only=keys_only)
+
+    async def together(self, gets: Sequence[Get]) -> TransactionResult:
         if self.late is not None:
             late, self.late = self.late, None
             assert (await late()).succeeded
-        return await self._client.range(prefix, limit=limit, revision=revision)
+        self.rows_read += len(gets)
+        return await self._client.together(gets)
 
     async def txn(
         self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
@@ -107,29 +128,29 @@ class TestLostAnswers:
         luck = Luck()
         async with running_admin(etcd.endpoint, etcd_prefix, via=luck) as admin:
             luck.plan(step)
-            status, entry = await admin.call("POST", "/models", model())
+            status, entry = await admin.call("POST", "/provider_keys", document())
             assert status == 200, entry
-            assert await admin.call("GET", "/models") == (200, [entry])
+            assert await admin.call("GET", "/provider_keys") == (200, [entry])
 
     async def test_replace(self, etcd: EtcdServer, etcd_prefix: str, step: Any) -> None:
         luck = Luck()
         async with running_admin(etcd.endpoint, etcd_prefix, via=luck) as admin:
-            entry = await admin.create("models", model())
+            entry = await admin.create("provider_keys", document())
             luck.plan(step)
-            status, body = await admin.call("PUT", f"/models/{entry['id']}", model(model_name="new"))
+            status, body = await admin.call("PUT", f"/provider_keys/{entry['id']}", document(api_base="new"))
             assert status == 200, body
-            row = await admin.etcd.get(f"{etcd_prefix}/models/{entry['id']}")
+            row = await admin.etcd.get(f"{etcd_prefix}/provider_keys/{entry['id']}")
             assert row is not None and row.version == 2, "written once, not twice"
             assert row.mod_revision == body["revision"]
 
     async def test_delete(self, etcd: EtcdServer, etcd_prefix: str, step: Any) -> None:
         luck = Luck()
         async with running_admin(etcd.endpoint, etcd_prefix, via=luck) as admin:
-            entry = await admin.create("models", model())
+            entry = await admin.create("provider_keys", document())
             luck.plan(step)
-            status, body = await admin.call("DELETE", f"/models/{entry['id']}")
+            status, body = await admin.call("DELETE", f"/provider_keys/{entry['id']}")
             assert status == 200, body
-            assert await admin.call("GET", "/models") == (200, [])
+            assert await admin.call("GET", "/provider_keys") == (200, [])
 
 
 async def test_writes_that_take_effect_late(etcd: EtcdServer, etcd_prefix: str) -> None:
@@ -137,15 +158,15 @@ async def test_writes_that_take_effect_late(etcd: EtcdServer, etcd_prefix: str) 
     luck = Luck()
     async with running_admin(etcd.endpoint, etcd_prefix, via=luck) as admin:
         luck.plan(takes_effect_late(luck))
-        status, entry = await admin.call("POST", "/models", model())
-        assert status == 200 and await admin.call("GET", "/models") == (200, [entry])
+        status, entry = await admin.call("POST", "/provider_keys", document())
+        assert status == 200 and await admin.call("GET", "/provider_keys") == (200, [entry])
         luck.plan(takes_effect_late(luck))
-        status, body = await admin.call("PUT", f"/models/{entry['id']}", model(model_name="new"))
-        assert status == 200 and await admin.call("GET", "/models") == (200, [body])
+        status, body = await admin.call("PUT", f"/provider_keys/{entry['id']}", document(api_base="new"))
+        assert status == 200 and await admin.call("GET", "/provider_keys") == (200, [body])
         luck.plan(takes_effect_late(luck))
-        status, body = await admin.call("DELETE", f"/models/{entry['id']}")
+        status, body = await admin.call("DELETE", f"/provider_keys/{entry['id']}")
         assert status == 200, body
-        assert (await admin.call("DELETE", f"/models/{entry['id']}"))[0] == 404
+        assert (await admin.call("DELETE", f"/provider_keys/{entry['id']}"))[0] == 404
 
 
 class Frozen:
@@ -159,9 +180,17 @@ class Frozen:
         return None
 
     async def range(self, prefix: str, *, limit: int = 0, revision: int = 0) -> RangeResult:
+        raise AssertionError("no list on the way of a write")
+
+    async def page(
+        self, prefix: str, *, after: str = "", limit: int, start: str = "", keys_only: bool = False
+    ) -> RangeResult:
+        raise AssertionError("no list on the way of a write")
+
+    async def together(self, gets: Sequence[Get]) -> TransactionResult:
         if not self._reads:
             await asyncio.Event().wait()
-        return RangeResult((), self._revision)
+        return TransactionResult(True, self._revision, tuple(() for _ in gets))
 
     async def txn(
         self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
@@ -170,21 +199,31 @@ class Frozen:
         raise AssertionError("unreachable")
 
 
-def followed(etcd: Etcd, root: str) -> tuple[ResourceStore, Follower, asyncio.Queue[WatchEvent]]:
+ME = Manner(Actor("me", "127.0.0.1", "request"))
+DECISIONS = Decisions(AdminKeys([Secret("admin")]))
+
+
+class Followed:
     """A store whose follower hears what the test puts in."""
-    heard: asyncio.Queue[WatchEvent] = asyncio.Queue()
 
-    async def events() -> AsyncIterator[WatchEvent]:
+    def __init__(self, etcd: Etcd, root: str) -> None:
+        self.heard: asyncio.Queue[WatchEvent] = asyncio.Queue()
+        log = cast("Logger", structlog.get_logger())
+        self.follower = Follower(self._events, ResourceIndex(root, KINDS), SYSTEM_CLOCK, log)
+        numbers = itertools.count()
+        self.store = ResourceStore(
+            etcd, Roots(root, f"/run{root}"), self.follower, SYSTEM_CLOCK, lambda: f"token-{next(numbers)}"
+        )
+
+    async def _events(self) -> AsyncIterator[WatchEvent]:
         while True:
-            yield await heard.get()
+            yield await self.heard.get()
 
-    fields = {"models": "display_name"}
-    log = cast("Logger", structlog.get_logger())
-    follower = Follower(events, NameIndex(root, fields, NameReader(fields)), SYSTEM_CLOCK, log)
-    return ResourceStore(etcd, Roots(root, f"/run{root}"), follower), follower, heard
-
-
-DRAFT = Draft(json.dumps(MODEL).encode(), "gpt")
+    async def create(self, name: str) -> Written:
+        """Create a row whose id is its name."""
+        document = {"display_name": name, "api_key": "secret"}
+        edit, _ = DECISIONS.create(PROVIDER_KEYS, name, document)
+        return await self.store.write([edit.place], lambda view: [edit], ME)
 
 
 @pytest.mark.looptime
@@ -197,53 +236,52 @@ DRAFT = Draft(json.dumps(MODEL).encode(), "gpt")
     ],
 )
 async def test_what_is_said_of_a_write_that_gets_no_answer(etcd_now: Frozen, seconds: float, words: str) -> None:
-    store, follower, heard = followed(etcd_now, "/aisix")
+    around = Followed(etcd_now, "/aisix")
     now = asyncio.get_running_loop().time
     async with TaskOwner() as tasks:
-        tasks.spawn(follower.run(), name="follow")
-        heard.put_nowait(Listing((), 7))
-        await follower.until(lambda: follower.index.listed)
+        tasks.spawn(around.follower.run(), name="follow")
+        around.heard.put_nowait(Listing((), 7))
+        await around.follower.until(lambda: around.follower.index.listed)
         began = now()
         with pytest.raises(StoreAway, match=words):
-            await store.create("models", "id", DRAFT)
+            await around.create("name")
         assert now() - began == pytest.approx(seconds, abs=0.1)
 
 
 async def test_names_are_not_claimed_by_an_index_that_etcd_went_back_behind(admin: RunningAdmin) -> None:
-    """After a restore nothing is newer than what the index knew, whoever holds the name now."""
-    store, follower, heard = followed(admin.etcd, admin.prefix)
-    await admin.etcd.put(f"{admin.prefix}/models/theirs", DRAFT.value)
+    """After a restore the index knows of names that are free, and not of those that are taken."""
+    around = Followed(admin.etcd, admin.prefix)
+    row = json.dumps({"display_name": "taken", "api_key": "k"}).encode()
+    await admin.etcd.put(f"{admin.prefix}/provider_keys/theirs", row)
     async with TaskOwner() as tasks, asyncio.timeout(10):
-        tasks.spawn(follower.run(), name="follow")
-        heard.put_nowait(Listing((), 10**9))
-        await follower.until(lambda: follower.index.listed)
-        creating = tasks.spawn(store.create("models", "ours", DRAFT), name="create")
+        tasks.spawn(around.follower.run(), name="follow")
+        around.heard.put_nowait(Listing((), 10**9))
+        await around.follower.until(lambda: around.follower.index.listed)
+        creating = tasks.spawn(around.create("taken"), name="create")
         await asyncio.wait([creating], timeout=0.3)
         assert not creating.done()
         found = await admin.etcd.range(admin.prefix + "/")
-        heard.put_nowait(Listing(found.rows, found.revision))
+        around.heard.put_nowait(Listing(found.rows, found.revision))
         with pytest.raises(Conflict):
             await creating
-        other = await store.create("models", "ours", Draft(json.dumps(model(display_name="free")).encode(), "free"))
-        assert other.revision > found.revision
 
 
 async def test_a_lost_put_that_others_overwrote_is_not_put_again(etcd: EtcdServer, etcd_prefix: str) -> None:
     luck = Luck()
     async with running_admin(etcd.endpoint, etcd_prefix, via=luck) as admin:
-        entry = await admin.create("models", model())
-        key = f"{etcd_prefix}/models/{entry['id']}"
-        theirs = json.dumps(model(model_name="theirs")).encode()
+        entry = await admin.create("provider_keys", document())
+        key = f"{etcd_prefix}/provider_keys/{entry['id']}"
+        theirs = json.dumps(document(api_base="theirs")).encode()
 
         async def overwritten(client: EtcdClient, txn: Callable[[], Any]) -> None:
             await committed(client, txn)
             await client.put(key, theirs)
 
         luck.plan(overwritten)
-        status, body = await admin.call("PUT", f"/models/{entry['id']}", model(model_name="ours"))
-        assert status == 503 and "read it" in body["error_msg"]
+        status, body = await admin.call("PUT", f"/provider_keys/{entry['id']}", document(api_base="ours"))
+        assert status == 200, "the audit row tells that ours was written, before theirs"
         row = await admin.etcd.get(key)
-        assert row is not None and row.value == theirs
+        assert row is not None and row.value == theirs and row.mod_revision > body["revision"]
 
 
 async def test_a_row_that_changes_meanwhile_is_decided_again(etcd: EtcdServer, etcd_prefix: str) -> None:
@@ -265,13 +303,13 @@ async def test_a_row_that_changes_meanwhile_is_decided_again(etcd: EtcdServer, e
 
 async def test_names_of_foreign_writers_count(admin: RunningAdmin) -> None:
     """Written directly to etcd a moment before: the index cannot know it yet, the transaction does."""
-    await admin.create("models", model(display_name="other"))
+    await admin.create("provider_keys", document(display_name="other"))
     for n in range(20):
-        await admin.etcd.put(f"{admin.prefix}/models/foreign-{n}", json.dumps(model(display_name=f"name-{n}")).encode())
-        status, _ = await admin.call("POST", "/models", model(display_name=f"name-{n}"))
+        await admin.etcd.put(f"{admin.prefix}/provider_keys/foreign-{n}", json.dumps(document(display_name=f"name-{n}")).encode())
+        status, _ = await admin.call("POST", "/provider_keys", document(display_name=f"name-{n}"))
         assert status == 409
-        await admin.etcd.delete(f"{admin.prefix}/models/foreign-{n}")
-        status, _ = await admin.call("POST", "/models", model(display_name=f"name-{n}"))
+        await admin.etcd.delete(f"{admin.prefix}/provider_keys/foreign-{n}")
+        status, _ = await admin.call("POST", "/provider_keys", document(display_name=f"name-{n}"))
         assert status == 200, "the name is free as soon as its holder is gone"
 
 
@@ -279,32 +317,144 @@ async def test_two_admins_share_the_names(etcd: EtcdServer, etcd_prefix: str) ->
     async with running_admin(etcd.endpoint, etcd_prefix) as one, running_admin(etcd.endpoint, etcd_prefix) as other:
         for n in range(5):
             both = await asyncio.gather(
-                *(each.call("POST", "/models", model(display_name=f"n{n}")) for each in (one, other) for _ in range(4))
+                *(each.call("POST", "/provider_keys", document(display_name=f"n{n}")) for each in (one, other) for _ in range(4))
             )
             assert sorted(status for status, _ in both) == [200] + [409] * 7
-        assert (await one.call("GET", "/models"))[1] == (await other.call("GET", "/models"))[1]
+        assert (await one.call("GET", "/provider_keys"))[1] == (await other.call("GET", "/provider_keys"))[1]
 
 
 async def test_many_writes_need_no_retries(etcd: EtcdServer, etcd_prefix: str) -> None:
     """Our own writers take turns: one transaction each, and no list of the kind."""
     luck = Luck()
     async with running_admin(etcd.endpoint, etcd_prefix, via=luck) as admin:
-        answers = await asyncio.gather(*(admin.call("POST", "/models", model(display_name=f"n{n}")) for n in range(30)))
+        answers = await asyncio.gather(*(admin.call("POST", "/provider_keys", document(display_name=f"n{n}")) for n in range(30)))
         assert {status for status, _ in answers} == {200}
         assert luck.client is not None and luck.client.transactions <= 31
+        assert luck.client.rows_read <= 30 * 5
+
+
+async def test_a_foreign_writer_in_the_last_moment(etcd: EtcdServer, etcd_prefix: str) -> None:
+    """Between the look at the index and the commit: ours is withdrawn, with its history and audit row."""
+    luck = Luck()
+    async with running_admin(etcd.endpoint, etcd_prefix, via=luck) as admin:
+        entry = await admin.create("provider_keys", document(display_name="mine"))
+        assert luck.client is not None
+        before = await everything(admin)
+
+        async def foreign(client: EtcdClient, txn: Callable[[], Any]) -> None:
+            await client.put(f"{etcd_prefix}/provider_keys/foreign", json.dumps(document(display_name="wanted")).encode())
+            await committed(client, txn)
+
+        luck.plan(foreign)
+        status, body = await admin.call("POST", "/provider_keys", document(display_name="wanted"))
+        assert status == 409, body
+        luck.plan(foreign)
+        status, body = await admin.call("PATCH", f"/provider_keys/{entry['id']}", {"display_name": "wanted"})
+        assert status == 409, body
+        after = await everything(admin)
+        foreign_key = f"{etcd_prefix}/provider_keys/foreign"
+        turn = f"/run{etcd_prefix}/turn"
+        assert {key: row for key, row in after.items() if key not in (foreign_key, turn)} == {
+            key: row for key, row in before.items() if key != turn
+        }
+
+
+async def everything(admin: RunningAdmin) -> dict[str, bytes]:
+    """All rows of the admin, by key."""
+    found = [await admin.etcd.range(root) for root in (admin.prefix + "/", f"/run{admin.prefix}/")]
+    return {row.key: row.value for each in found for row in each.rows}
+
+
+async def test_of_fifty_creators_one_wins(admin: RunningAdmin) -> None:
+    answers = await asyncio.gather(*(admin.call("POST", "/provider_keys", document()) for _ in range(50)))
+    assert sorted(status for status, _ in answers) == [200] + [409] * 49
+    assert len((await admin.call("GET", "/provider_keys"))[1]) == 1
+
+
+async def test_of_fifty_puts_with_if_match_one_wins_a_round(admin: RunningAdmin) -> None:
+    entry = await admin.create("provider_keys", document())
+    path, revision = f"/provider_keys/{entry['id']}", entry["revision"]
+    for turn in range(3):
+        headers = {"Authorization": f"Bearer {admin.key}", "If-Match": f'"{revision}"'}
+        answers = await asyncio.gather(
+            *(
+                admin.send("PUT", path, document(telemetry_tags={"pk_label": f"{turn}-{n}"}), headers=headers)
+                for n in range(50)
+            )
+        )
+        assert sorted(answer.status for answer in answers) == [200] + [412] * 49
+        winner = next(answer for answer in answers if answer.status == 200)
+        revision = winner.json["revision"]
+        assert winner.headers["ETag"] == f'"{revision}"'
+        assert {answer.headers["ETag"] for answer in answers} == {f'"{revision}"'}
+        assert (await admin.call("GET", path))[1] == winner.json
+
+
+async def complete(admin: RunningAdmin) -> int:
+    """Every resource, history and audit row belongs to the others; how many writes there were."""
+    rows = await everything(admin)
+    audits = {
+        key: read_entry(value) for key, value in rows.items() if key.startswith(f"/run{admin.prefix}/audit/")
+    }
+    told = [(change.kind, change.id) for entry in audits.values() if entry is not None for change in entry.changes]
+    assert len(told) == len(audits), "each is one whole row of one change"
+    for kind, id in told:
+        history = read_history(rows[f"/run{admin.prefix}/history/{kind}/{id}"])
+        assert len(history.versions) == told.count((kind, id))
+        stored = json.loads(rows[f"{admin.prefix}/{kind}/{id}"])
+        assert history.last is not None and history.last.value is not None
+        assert stored["display_name"] == history.last.value["display_name"]
+    resources = {key for key in rows if key.startswith(admin.prefix + "/")}
+    assert resources == {f"{admin.prefix}/{kind}/{id}" for kind, id in told}
+    return len(told)
+
+
+async def test_a_leader_that_dies_under_writes(tmp_path: Path, etcd_prefix: str) -> None:
+    """What was answered is there; what was not is there as a whole, with its audit row, or not at all."""
+    with EtcdCluster(tmp_path) as cluster:
+        async with running_admin(",".join(cluster.endpoints), etcd_prefix, request_timeout=3) as admin:
+            answers: list[tuple[int, Any]] = []
+
+            async def writer(n: int) -> None:
+                for m in range(12):
+                    answers.append(await admin.call("POST", "/provider_keys", document(display_name=f"{n}-{m}")))
+
+            async with TaskOwner() as tasks:
+                writers = [tasks.spawn(writer(n), name="writer") for n in range(4)]
+                while len(answers) < 8:
+                    await asyncio.sleep(0.005)
+                leader = (await admin.etcd.status()).leader
+                dead = await member(cluster, leader)
+                await asyncio.to_thread(cluster.members[dead].kill)
+                await asyncio.wait(writers)
+            assert {status for status, _ in answers} <= {200, 503}
+            accepted = sum(status == 200 for status, _ in answers)
+            async with asyncio.timeout(30):
+                while (await admin.call("GET", "/provider_keys"))[0] != 200:
+                    await asyncio.sleep(0.05)
+            assert await complete(admin) >= accepted > 8
+
+
+async def member(cluster: EtcdCluster, id: int) -> int:
+    """Which of the members has this id."""
+    for place, server in enumerate(cluster.members):
+        async with EtcdClient(EtcdOptions(endpoints=(server.endpoint,))) as client:
+            if (await client.status()).member_id == id:
+                return place
+    raise AssertionError("no such member")
 
 
 async def test_etcd_away_and_back(fresh_etcd: EtcdServer, etcd_prefix: str) -> None:
     async with running_admin(fresh_etcd.endpoint, etcd_prefix, request_timeout=0.5) as admin:
-        entry = await admin.create("models", model())
+        entry = await admin.create("provider_keys", document())
         await asyncio.to_thread(fresh_etcd.kill)
         for method, path, body in (
-            ("GET", "/models", None),
-            ("GET", f"/models/{entry['id']}", None),
+            ("GET", "/provider_keys", None),
+            ("GET", f"/provider_keys/{entry['id']}", None),
             ("GET", "/health", None),
-            ("POST", "/models", model(display_name="new")),
-            ("PUT", f"/models/{entry['id']}", model()),
-            ("DELETE", f"/models/{entry['id']}", None),
+            ("POST", "/provider_keys", document(display_name="new")),
+            ("PUT", f"/provider_keys/{entry['id']}", document()),
+            ("DELETE", f"/provider_keys/{entry['id']}", None),
         ):
             status, answer = await admin.call(method, path, body)
             assert status == 503, (method, answer)
@@ -312,27 +462,27 @@ async def test_etcd_away_and_back(fresh_etcd: EtcdServer, etcd_prefix: str) -> N
         assert (await admin.send("GET", "/readyz", headers={})).status == 200, "an outage of etcd is no reason to leave"
         await asyncio.to_thread(fresh_etcd.start)
         async with asyncio.timeout(20):
-            while (await admin.call("GET", "/models"))[0] != 200:
+            while (await admin.call("GET", "/provider_keys"))[0] != 200:
                 await asyncio.sleep(0.05)
-            status, body = await admin.call("POST", "/models", model(display_name="new"))
+            status, body = await admin.call("POST", "/provider_keys", document(display_name="new"))
             assert status == 200, body
-        assert [each["value"]["display_name"] for each in (await admin.call("GET", "/models"))[1]].count("new") == 1
+        assert [each["value"]["display_name"] for each in (await admin.call("GET", "/provider_keys"))[1]].count("new") == 1
 
 
 async def test_names_after_a_restore(fresh_etcd: EtcdServer, etcd_prefix: str, tmp_path: Path) -> None:
     """A name that was free when etcd went back to a backup in which it is taken."""
     async with running_admin(fresh_etcd.endpoint, etcd_prefix) as admin:
-        entry = await admin.create("models", model())
+        entry = await admin.create("provider_keys", document())
         await asyncio.to_thread(fresh_etcd.snapshot, tmp_path / "backup")
-        await admin.call("DELETE", f"/models/{entry['id']}")
+        await admin.call("DELETE", f"/provider_keys/{entry['id']}")
         for n in range(20):
-            await admin.create("models", model(display_name=f"n{n}"))
+            await admin.create("provider_keys", document(display_name=f"n{n}"))
         await asyncio.to_thread(fresh_etcd.restore, tmp_path / "backup")
         async with asyncio.timeout(30):
-            while (answer := await admin.call("POST", "/models", model()))[0] == 503:
+            while (answer := await admin.call("POST", "/provider_keys", document()))[0] == 503:
                 await asyncio.sleep(0.01)
         assert answer[0] == 409
-        assert [each["id"] for each in (await admin.call("GET", "/models"))[1]] == [entry["id"]]
+        assert [each["id"] for each in (await admin.call("GET", "/provider_keys"))[1]] == [entry["id"]]
 
 
 async def test_a_cut_link_under_writes(etcd: EtcdServer, etcd_prefix: str) -> None:
@@ -342,15 +492,15 @@ async def test_a_cut_link_under_writes(etcd: EtcdServer, etcd_prefix: str) -> No
         for n in range(40):
             if n % 4 == 0:
                 link.cut_after(200 + 37 * n)
-            status, body = await admin.call("POST", "/models", model(display_name=f"n{n}"))
+            status, body = await admin.call("POST", "/provider_keys", document(display_name=f"n{n}"))
             if status == 200:
                 accepted[body["id"]] = body["value"]["display_name"]
             else:
                 assert status == 503, body
         async with asyncio.timeout(20):
-            while (await admin.call("GET", "/models"))[0] != 200:
+            while (await admin.call("GET", "/provider_keys"))[0] != 200:
                 await asyncio.sleep(0.05)
-        _, listed = await admin.call("GET", "/models")
+        _, listed = await admin.call("GET", "/provider_keys")
         there = {entry["id"]: entry["value"]["display_name"] for entry in listed}
         assert accepted.items() <= there.items()
         assert len(set(there.values())) == len(there), "no name twice"

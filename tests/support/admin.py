@@ -9,28 +9,31 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import structlog
 from aiohttp import ClientSession
 
 from aisix_admin.app import Surroundings, assemble, serve
+from aisix_admin.rows import Etcd
 from aisix_admin.server import Front
 from aisix_admin.services import Services
-from aisix_admin.store import Etcd
+from aisix_common.clock import SYSTEM_CLOCK, Clock
 from aisix_common.logs import Logger
 from aisix_common.metrics import Metrics, render
 from aisix_common.secret import Secret
 from aisix_common.service import Lifecycle
 from aisix_common.settings import Address, Admin, Proxy, Settings
 from aisix_common.settings import Etcd as EtcdSettings
+from aisix_common.settings.listeners import AdminKey
 from aisix_common.store.client import EtcdClient, EtcdOptions
 from aisix_common.store.watch import list_and_watch
 from aisix_common.tasks import TaskOwner
 
 ADMIN_KEY = "admin-key-canary-5f1c"
 SECOND_KEY = "second-admin-key-canary-77aa"
+VIEWER_KEY = "viewer-key-canary-31c9"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +61,25 @@ class RunningAdmin:
     metrics: Metrics
     lines: structlog.testing.LogCapture
     front: Front
+    key: str = ADMIN_KEY
+    """What requests present."""
+
+    def viewing(self) -> "RunningAdmin":
+        """The same admin, asked with a viewer's key."""
+        return replace(self, key=VIEWER_KEY)
 
     async def send(
         self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """One request with the admin key; its answer is read to the end. `headers` replace all defaults."""
-        sent = {"Authorization": f"Bearer {ADMIN_KEY}"} if headers is None else dict(headers)
+        """One request with the admin key; its answer is read to the end. `headers` replace all defaults.
+
+        Paths are under /admin/v1 unless they begin with another surface of the admin listener.
+        """
+        sent = {"Authorization": f"Bearer {self.key}"} if headers is None else dict(headers)
         data = body if isinstance(body, bytes) else None
         more: dict[str, Any] = {"json": body} if body is not None and data is None else {"data": data}
-        url = self.url + (path if path.startswith("/admin/") or path.endswith("z") else f"/admin/v1{path}")
+        whole = path.startswith(("/admin/", "/aisix/", "/playground/")) or path.endswith("z")
+        url = self.url + (path if whole else f"/admin/v1{path}")
         async with self.session.request(method, url, headers=sent, **more) as response:
             return Answer(response.status, response.headers, await response.read())
 
@@ -92,12 +105,21 @@ class RunningAdmin:
         return render(self.metrics.collect()).decode()
 
 
-def settings(endpoint: str, prefix: str) -> Settings:
+def settings(endpoint: str, prefix: str, *, playground: str | None = None, history_versions: int = 20) -> Settings:
     """Settings of an admin on loopback."""
     return Settings(
         proxy=Proxy(addr=Address("127.0.0.1", 0)),
         etcd=EtcdSettings(endpoints=(endpoint,), prefix=prefix),
-        admin=Admin(admin_keys=(Secret(ADMIN_KEY), Secret(SECOND_KEY)), metrics_addr=None),
+        admin=Admin(
+            admin_keys=(
+                Secret(ADMIN_KEY),
+                Secret(SECOND_KEY),
+                AdminKey(name="watcher", key=Secret(VIEWER_KEY), role="viewer"),
+            ),
+            metrics_addr=None,
+            playground_proxy_url=playground,
+            history_versions=history_versions,
+        ),
     )
 
 
@@ -109,9 +131,12 @@ async def running_admin(
     request_timeout: float = 5.0,
     body_seconds: float = 30.0,
     via: Callable[[EtcdClient], Etcd] | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+    playground: str | None = None,
+    history_versions: int = 20,
 ) -> AsyncIterator[RunningAdmin]:
     """Serve until the block ends. `via` stands between the store and the client, to lose answers."""
-    options = EtcdOptions(endpoints=(endpoint,), request_timeout=request_timeout)
+    options = EtcdOptions(endpoints=tuple(endpoint.split(",")), request_timeout=request_timeout)
     lines = structlog.testing.LogCapture()
     log = structlog.wrap_logger(
         None, processors=[lines], wrapper_class=structlog.make_filtering_bound_logger(0), cache_logger_on_first_use=True
@@ -122,13 +147,17 @@ async def running_admin(
         around = Surroundings(
             store,
             lambda: list_and_watch(client, prefix + "/"),
+            lambda: list_and_watch(client, f"/run{prefix}/instances/"),
             Lifecycle(),
             metrics,
             cast("Logger", log),
+            clock=clock,
             body_seconds=body_seconds,
         )
-        services = assemble(settings(endpoint, prefix), around)
+        configured = settings(endpoint, prefix, playground=playground, history_versions=history_versions)
+        services = assemble(configured, around)
         tasks.spawn(services.follower.run(), name="follow")
+        tasks.spawn(services.fleet.run(), name="follow instances")
         async with AsyncExitStack() as stack:
             front = await serve(services, stack)
             server = await asyncio.get_running_loop().create_server(front, "127.0.0.1", 0)

@@ -12,51 +12,36 @@ from aisix_common.resources import KINDS
 from aisix_common.secret import MASK
 
 from tests.support.admin import RunningAdmin
+from tests.support.documents import CANARIES, FIELD, HEADER, SAMPLES, SECRET, SET, needed
 
-SECRET = "sk-canary-provider-credential-9d2e"
-HEADER = "canary-header-value-61b0"
-FIELD = "canary-body-field-44af"
-
-DOCUMENTS: Mapping[str, Mapping[str, Any]] = {
-    "provider_keys": {
-        "display_name": "openai",
-        "api_key": SECRET,
-        "api_base": "https://api.example.com/v1",
-        "request": {"default_headers": {"x-team": HEADER}, "default_body_fields": {"user": {"name": FIELD}}},
-        "tls": {"verify": True},
-    },
-    "models": {
-        "display_name": "gpt",
-        "provider": "openai",
-        "model_name": "gpt-4o",
-        "provider_key_id": "any",
-        "timeout": 0,
-        "rate_limit": {"rpm": 5},
-        "cost": {"input_per_1k": 0.5, "output_per_1k": 1},
-    },
-    "api_keys": {
-        "key_hash": hashlib.sha256(b"sk-somebody").hexdigest(),
-        "allowed_models": ["gpt", "claude-*"],
-        "display_name": "Somebody",
-        "team_id": "team",
-        "expires_at": "2030-01-31T12:00:00Z",
-        "mcp_rate_limits": {"files": {"rpm": 1}},
-    },
-}
-CHANGED: Mapping[str, Mapping[str, Any]] = {
-    "provider_keys": {"strip_headers": ["cookie"]},
-    "models": {"model_name": "gpt-4.1"},
-    "api_keys": {"allowed_models": []},
-}
+DOCUMENTS: Mapping[str, Mapping[str, Any]] = {kind: sample.document for kind, sample in SAMPLES.items()}
 ANY_KIND = pytest.mark.parametrize("kind", [kind.name for kind in KINDS])
+NAMED = pytest.mark.parametrize("kind", [sample.kind for sample in SET if sample.name is not None])
+
+
+@pytest.fixture
+async def ready(admin: RunningAdmin) -> RunningAdmin:
+    """An admin that has what the models and guardrails of the samples refer to."""
+    await prepare(admin, "guardrail_attachments")
+    for kind in ("models", "api_keys"):
+        await admin.call("DELETE", f"/{kind}/{kind}-1?force=true&purge=true")
+    return admin
+
+
+async def prepare(admin: RunningAdmin, kind: str) -> None:
+    """Write what the sample of `kind` refers to."""
+    if members := needed(kind):
+        status, body = await admin.call("POST", "/apply", {"resources": members})
+        assert status == 200, body
 
 
 @ANY_KIND
 async def test_a_resource_lives_from_post_to_delete(admin: RunningAdmin, kind: str) -> None:
+    await prepare(admin, kind)
     status, created = await admin.call("POST", f"/{kind}", dict(DOCUMENTS[kind]))
     assert status == 200, created
     assert set(created) == {"id", "value", "revision"}
-    id = created["id"]
+    id, changed = created["id"], SAMPLES[kind].changed
     assert len(id) == 36 and id[14] == "4", "the server chooses a UUID v4"
     row = await admin.etcd.get(f"{admin.prefix}/{kind}/{id}")
     assert row is not None and row.mod_revision == created["revision"]
@@ -64,10 +49,11 @@ async def test_a_resource_lives_from_post_to_delete(admin: RunningAdmin, kind: s
     assert await admin.call("GET", f"/{kind}/{id}") == (200, created)
     assert await admin.call("GET", f"/{kind}") == (200, [created])
 
-    status, replaced = await admin.call("PUT", f"/{kind}/{id}", {**created["value"], **CHANGED[kind]})
+    status, replaced = await admin.call("PUT", f"/{kind}/{id}", {**created["value"], **changed})
     assert status == 200, replaced
     assert replaced["id"] == id and replaced["revision"] > created["revision"]
-    assert replaced["value"] == {**created["value"], **CHANGED[kind]}
+    if kind != "mcp_auth_settings":
+        assert replaced["value"] == {**created["value"], **changed}
     assert await admin.call("GET", f"/{kind}/{id}") == (200, replaced)
 
     assert await admin.call("DELETE", f"/{kind}/{id}") == (200, {"deleted": True, "id": id})
@@ -75,24 +61,36 @@ async def test_a_resource_lives_from_post_to_delete(admin: RunningAdmin, kind: s
     for method in ("GET", "DELETE"):
         status, body = await admin.call(method, f"/{kind}/{id}")
         assert (status, body["error_msg"]) == (404, "resource not found")
-    status, body = await admin.call("PUT", f"/{kind}/{id}", dict(DOCUMENTS[kind]))
-    assert (status, body["error_msg"]) == (404, "resource not found"), "a PUT never creates"
+    for method in ("PUT", "PATCH"):
+        status, body = await admin.call(method, f"/{kind}/{id}", dict(DOCUMENTS[kind]))
+        assert (status, body["error_msg"]) == (404, "resource not found"), "neither ever creates"
     assert await admin.call("GET", f"/{kind}") == (200, [])
 
 
 @ANY_KIND
 async def test_get_edit_put_loses_nothing(admin: RunningAdmin, kind: str) -> None:
+    """Also what nobody knows here, at every depth."""
+    await prepare(admin, kind)
     entry = await admin.create(kind, DOCUMENTS[kind])
-    key = f"{admin.prefix}/{kind}/{entry['id']}"
-    before = await admin.etcd.get(key)
-    _, shown = await admin.call("GET", f"/{kind}/{entry['id']}")
-    status, _ = await admin.call("PUT", f"/{kind}/{entry['id']}", shown["value"])
-    after = await admin.etcd.get(key)
-    assert status == 200 and before is not None and after is not None
-    assert json.loads(after.value) == json.loads(before.value)
-    for name, value in DOCUMENTS[kind].items():
-        if not isinstance(value, dict):
-            assert json.loads(after.value)[name] == value
+    path, changed = f"/{kind}/{entry['id']}", SAMPLES[kind].changed
+    stored = await admin.etcd.get(admin.prefix + path)
+    assert stored is not None
+    before = {**json.loads(stored.value), "future_knob": {"deep": [1]}}
+    await admin.etcd.put(admin.prefix + path, json.dumps(before).encode())
+    _, shown = await admin.call("GET", path)
+    assert "future_knob" not in shown["value"] or kind in OPEN
+    status, body = await admin.call("PUT", path, {**shown["value"], **changed})
+    after = await admin.etcd.get(admin.prefix + path)
+    assert status == 200 and after is not None, body
+    assert json.loads(after.value) == {**before, **changed}
+    status, body = await admin.call("PATCH", path, {name: before.get(name) for name in changed})
+    back = await admin.etcd.get(admin.prefix + path)
+    assert status == 200 and back is not None, body
+    assert json.loads(back.value) == before
+
+
+OPEN = ("cache_policies", "guardrail_attachments")
+"""Kinds whose documents may hold anything."""
 
 
 async def test_no_answer_log_or_metric_shows_a_secret(admin: RunningAdmin) -> None:
@@ -103,14 +101,27 @@ async def test_no_answer_log_or_metric_shows_a_secret(admin: RunningAdmin) -> No
         seen.append(answer.body.decode() + repr(answer.headers))
         return answer.json
 
+    await note("POST", "/apply", {"resources": [sample.member for sample in SET]})
+    for kind, sample in SAMPLES.items():
+        path = f"/{kind}/{kind}-1"
+        shown = (await note("GET", path))["value"]
+        await note("GET", f"/{kind}")
+        await note("GET", f"/{kind}?limit=1&sort=name")
+        await note("PUT", path, {**shown, **sample.changed})
+        await note("PATCH", path, dict(sample.changed))
+        await note("POST", f"/{kind}", dict(sample.document))  # in most cases 409
+        await note("POST", "/validate", {"kind": kind, "value": dict(sample.document)})
+        await note("POST", f"/{kind}", {**sample.document, "bogus": SECRET, sample.name or "scope": {SECRET: FIELD}})
+        await note("GET", f"{path}/history")
+        await note("GET", f"{path}/history/diff?from=1&to=2")
+        await note("POST", f"{path}/rollback", {"version": 1})
+        await note("GET", f"/audit?kind={kind}")
+    await note("GET", "/export")
     document = dict(DOCUMENTS["provider_keys"])
-    entry = await note("POST", "/provider_keys", document)
+    entry = await note("GET", "/provider_keys/provider_keys-1")
     assert entry["value"]["api_key"] == MASK
     assert entry["value"]["request"] == {"default_headers": {"x-team": MASK}, "default_body_fields": {"user": MASK}}
     path = f"/provider_keys/{entry['id']}"
-    await note("GET", path)
-    await note("GET", "/provider_keys")
-    await note("POST", "/provider_keys", document)  # 409
     await note("POST", "/provider_keys", {**document, "display_name": 1, "api_key": {SECRET: FIELD}, "tls": HEADER})
     await note("PUT", path, {**document, "adapter": SECRET, "response": {"stream_done_marker": FIELD}})
     await note("POST", "/provider_keys", f'{{"api_key": "{SECRET}", "x": {HEADER}'.encode())
@@ -118,10 +129,17 @@ async def test_no_answer_log_or_metric_shows_a_secret(admin: RunningAdmin) -> No
     await admin.etcd.put(f"{admin.prefix}/provider_keys/bad", json.dumps({"api_key": [SECRET, FIELD]}).encode())
     await note("GET", "/provider_keys/bad")
     await note("GET", "/provider_keys")
-    await note("DELETE", path)
-    everything = "\n".join([*seen, admin.logged, admin.scraped])
-    for canary in (SECRET, HEADER, FIELD, "admin-key-canary"):
-        assert canary not in everything
+    await note("POST", "/playground/chat/completions", {"model": SECRET})
+    for sample in reversed(SET):
+        await note("DELETE", f"/{sample.kind}/{sample.kind}-1")
+    for sample in SET:
+        await note("POST", f"/{sample.kind}/{sample.kind}-1/restore", {"set": {"bogus": SECRET}})
+    state = await admin.etcd.range(f"/run{admin.prefix}/")
+    assert len(state.rows) > 40, "audit and history are among what is looked at"
+    rows = "\n".join(row.key + row.value.decode() for row in state.rows)
+    everything = "\n".join([*seen, admin.logged, admin.scraped, rows])
+    for canary in (*CANARIES, "key-canary"):
+        assert canary not in everything, canary
 
 
 async def test_masks_keep_what_is_stored(admin: RunningAdmin) -> None:
@@ -208,10 +226,11 @@ async def test_all_problems_come_at_once(admin: RunningAdmin) -> None:
     assert status == 400 and body["error_msg"].startswith("malformed Model payload: ")
 
 
-@ANY_KIND
+@NAMED
 async def test_a_name_is_taken_once(admin: RunningAdmin, kind: str) -> None:
-    document = dict(DOCUMENTS[kind])
-    name_field = "key_hash" if kind == "api_keys" else "display_name"
+    await prepare(admin, kind)
+    document, name_field = dict(DOCUMENTS[kind]), SAMPLES[kind].name
+    assert name_field is not None
     first = await admin.create(kind, document)
     status, body = await admin.call("POST", f"/{kind}", document)
     assert status == 409
@@ -230,14 +249,14 @@ async def test_a_name_is_taken_once(admin: RunningAdmin, kind: str) -> None:
     assert status == 200, "a name is free once its holder is gone"
 
 
-async def test_of_twenty_creators_of_one_name_one_wins(admin: RunningAdmin) -> None:
-    answers = await asyncio.gather(*(admin.call("POST", "/models", dict(DOCUMENTS["models"])) for _ in range(20)))
-    assert sorted(status for status, _ in answers) == [200] + [409] * 19
-    _, listed = await admin.call("GET", "/models")
-    assert len(listed) == 1
+async def test_of_settings_there_is_one(admin: RunningAdmin) -> None:
+    await admin.create("mcp_auth_settings", {"resource_url": "https://a.example.com"})
+    status, _ = await admin.call("POST", "/mcp_auth_settings", {"resource_url": "https://b.example.com"})
+    assert status == 409
 
 
-async def test_two_puts_at_once_leave_one_of_the_two(admin: RunningAdmin) -> None:
+async def test_two_puts_at_once_leave_one_of_the_two(ready: RunningAdmin) -> None:
+    admin = ready
     entry = await admin.create("models", DOCUMENTS["models"])
     wanted = [{**entry["value"], "model_name": f"model-{n}"} for n in range(2)]
     answers = await asyncio.gather(*(admin.call("PUT", f"/models/{entry['id']}", value) for value in wanted))
@@ -247,7 +266,8 @@ async def test_two_puts_at_once_leave_one_of_the_two(admin: RunningAdmin) -> Non
     assert now["revision"] == max(body["revision"] for _, body in answers)
 
 
-async def test_rows_that_are_no_documents(admin: RunningAdmin) -> None:
+async def test_rows_that_are_no_documents(ready: RunningAdmin) -> None:
+    admin = ready
     entry = await admin.create("models", DOCUMENTS["models"])
     await admin.etcd.put(f"{admin.prefix}/models/bad", b'{"display_name": 5}')
     assert await admin.call("GET", "/models") == (200, [entry])
@@ -264,7 +284,7 @@ async def test_unknown_fields_of_foreign_writers_are_not_shown(admin: RunningAdm
     answer = await admin.send("GET", "/models/foreign")
     assert answer.status == 200 and b"canary-unknown" not in answer.body
     status, body = await admin.call("PUT", "/models/foreign", {**answer.json["value"], "model_name": "new"})
-    assert status == 200 and "canary-unknown" not in json.dumps(body)
+    assert status == 200 and "canary-unknown" not in json.dumps(body), "what it refers to need not exist: it did not before"
     stored = await admin.etcd.get(f"{admin.prefix}/models/foreign")
     assert stored is not None and json.loads(stored.value)["future_knob"] == "canary-unknown", "written back unseen"
     assert json.loads(stored.value)["model_name"] == "new"
