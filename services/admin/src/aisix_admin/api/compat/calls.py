@@ -29,19 +29,28 @@ def listing(kind: Translation, services: Services) -> Handler:
     """GET of a collection: all that this dialect can show, in key order."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        found: list[tuple[Row, Any]] = []
-        for place, row in enumerate(await services.rows.list(kind.kind.name), 1):
-            loaded = read(kind.kind, row.value)
-            if isinstance(loaded, Rejected):
-                services.log.warning("row left out of a list", kind=kind.kind.name, id=row.id, reason=loaded.message)
-            else:
-                found.append((row, loaded.value))
-            if place % BREATH == 0:
-                await asyncio.sleep(0)
-        shown = await kind.shown(services.rows, found)
-        return answer(listed([kind.collection.item(row.id, value, row) for row, value in shown]))
+        rows = await services.rows.list(kind.kind.name)
+        items: list[dict[str, Any]] = []
+        for begin in range(0, len(rows), BREATH):
+            found = _readable(kind, rows[begin : begin + BREATH], services)
+            shown = await kind.shown(services.rows, found)
+            items += (kind.collection.item(row.id, value, row) for row, value in shown)
+            await asyncio.sleep(0)
+        return answer(listed(items))
 
     return handler
+
+
+def _readable(kind: Translation, rows: Sequence[Row], services: Services) -> list[tuple[Row, Any]]:
+    """Rows with their resources. Those that are no documents are left out and logged."""
+    found: list[tuple[Row, Any]] = []
+    for row in rows:
+        loaded = read(kind.kind, row.value)
+        if isinstance(loaded, Rejected):
+            services.log.warning("row left out of a list", kind=kind.kind.name, id=row.id, reason=loaded.message)
+        else:
+            found.append((row, loaded.value))
+    return found
 
 
 def getting(kind: Translation, services: Services) -> Handler:
