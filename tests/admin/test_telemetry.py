@@ -19,6 +19,7 @@ async def test_requests_and_writes_are_counted() -> None:
     telemetry = Telemetry(metrics)
     assert 'aisix_admin_store_writes_total{outcome="busy"} 0.0' in render(metrics.collect()).decode(), "never empty"
     telemetry.settled("committed")
+    telemetry.auth_failed("unknown")
     telemetry.answered("GET", "/admin/v1/models", 200)
     assert await telemetry.timed("/admin/v1/models", value()) == 5
     with pytest.raises(KeyError):
@@ -27,3 +28,5 @@ async def test_requests_and_writes_are_counted() -> None:
     assert 'aisix_admin_store_writes_total{outcome="committed"} 1.0' in text
     assert 'aisix_admin_requests_total{method="GET",route="/admin/v1/models",status="200"} 1.0' in text
     assert 'aisix_admin_request_duration_seconds_count{route="/admin/v1/models"} 2.0' in text
+    assert 'aisix_admin_auth_failures_total{reason="unknown"} 1.0' in text
+    assert 'aisix_admin_auth_failures_total{reason="throttled"} 0.0' in text

@@ -47,7 +47,7 @@ async def test_not_wired(admin: RunningAdmin) -> None:
 
 
 async def test_a_chat_through_a_real_proxy(admin_at: Callable[[str], Any]) -> None:
-    async with running() as provider, serving(make(standard(f"{provider.url}/v1"))) as port:
+    async with running() as provider, serving(make(standard(provider.base))) as port:
         async with admin_at(f"http://127.0.0.1:{port}") as admin:
             key = {"Authorization": f"Bearer {KEY}"}
             async with admin.session.post(admin.url + PATH + "?ignored=1", json=chat(), headers=key) as answer:

@@ -27,7 +27,7 @@ class Telemetry:
         )
         self._auth = metrics.counter(
             "aisix_admin_auth_failures_total",
-            "Attempts without a good admin key: missing, malformed, unknown. Those refused at once count as throttled too.",
+            "Attempts without a good admin key: missing, malformed, unknown; throttled too where refused at once.",
             ("reason",),
         )
         for reason in ("missing", "malformed", "unknown", "throttled"):
