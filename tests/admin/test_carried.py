@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 
 from aisix_admin.carried import carried
-from aisix_common.resources import API_KEYS, MODELS, PROVIDER_KEYS, Kind
+from aisix_common.resources import (
+    API_KEYS,
+    CACHE_POLICIES,
+    GUARDRAILS,
+    MODELS,
+    PROVIDER_KEYS,
+    RATE_LIMIT_POLICIES,
+    Kind,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +49,33 @@ from aisix_common.resources import API_KEYS, MODELS, PROVIDER_KEYS, Kind
             {"request": {"default_body_fields": {"user": {"a": 1}}}},
             {"request": {"default_body_fields": {"user": {}}}},
             {"request": {"default_body_fields": {"user": {}}}},
+        ),
+        (GUARDRAILS, {"kind": "pii", "new": 1}, {"kind": "pii", "name": "a"}, {"new": 1}),
+        (GUARDRAILS, {"kind": "pii", "new": 1}, {"kind": "lakera", "name": "a"}, {}),
+        (GUARDRAILS, {"kind": "pii", "patterns": []}, {"kind": "pii", "name": "a"}, {"patterns": []}),
+        (
+            GUARDRAILS,
+            {"kind": "bedrock", "latency_mode": {"kind": "timed", "timeout_ms": 100, "new": 1}},
+            {"kind": "bedrock", "latency_mode": {"kind": "timed", "timeout_ms": 200}},
+            {"latency_mode": {"kind": "timed", "timeout_ms": 200, "new": 1}},
+        ),
+        (
+            GUARDRAILS,
+            {"kind": "bedrock", "latency_mode": {"kind": "timed", "timeout_ms": 100, "new": 1}},
+            {"kind": "bedrock", "latency_mode": {"kind": "serial"}},
+            {},
+        ),
+        (
+            CACHE_POLICIES,
+            {"new": 1, "semantic": {"threshold": 1, "new": 2}},
+            {"name": "a", "semantic": {"threshold": 0.5}},
+            {"new": 1, "semantic": {"threshold": 0.5, "new": 2}},
+        ),
+        (
+            RATE_LIMIT_POLICIES,
+            {"limits": {"rpm": 1, "tph": 1}, "conditions": [{"new": 1}]},
+            {"limits": {"rpm": 2}, "conditions": [{}]},
+            {"limits": {"rpm": 2, "tph": 1}},
         ),
         (
             API_KEYS,

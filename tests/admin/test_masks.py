@@ -1,24 +1,112 @@
 """Masks in documents, without a store."""
 
+import json
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from aisix_admin.errors import Invalid
-from aisix_admin.masks import DESTINATIONS, require_same_destination, restore, secret_paths
-from aisix_common.resources import KINDS, PROVIDER_KEYS, check
+from aisix_admin.masks import moved, require_same_destination, restore, secret_paths
+from aisix_common.resources import (
+    GUARDRAILS,
+    KINDS,
+    OBSERVABILITY_EXPORTERS,
+    PROVIDER_KEYS,
+    Kind,
+    check,
+    document,
+    masked,
+)
 from aisix_common.secret import MASK
+
+CASES = Path(__file__).parents[1] / "common" / "resources" / "cases"
 
 
 def test_every_kind_with_secrets_says_where_they_go() -> None:
     """Fails for a new kind until somebody has thought about what moves its secrets."""
-    assert {kind.name for kind in KINDS if secret_paths(kind.struct)} == set(DESTINATIONS)
+    assert {kind.name for kind in KINDS if secret_paths(kind.struct)} == {k.name for k in KINDS if k.destinations}
 
 
 def test_secret_paths_follow_from_types() -> None:
-    assert secret_paths(PROVIDER_KEYS.struct) == {
-        "api_key",
-        "request.default_headers.*",
-        "request.default_body_fields.*",
+    assert {kind.name: secret_paths(kind.struct) for kind in KINDS if secret_paths(kind.struct)} == {
+        "provider_keys": {"api_key", "request.default_headers.*", "request.default_body_fields.*"},
+        "guardrails": {
+            "api_key",
+            "access_key_id",
+            "access_key_secret",
+            "aws_credentials.access_key_id",
+            "aws_credentials.secret_access_key",
+        },
+        "observability_exporters": {"headers.*"},
+        "mcp_servers": {"secret"},
+        "a2a_agents": {"secret"},
     }
+
+
+def planted(value: Any, at: str = "") -> set[str]:
+    """Where a document holds a canary."""
+    if isinstance(value, dict):
+        return {path for key, item in value.items() for path in planted(item, f"{at}.{key}".removeprefix("."))}
+    if isinstance(value, list):
+        return {path for item in value for path in planted(item, f"{at}.[]")}
+    return {at} if isinstance(value, str) and "sk-canary" in value else set()
+
+
+SOUND = [
+    (kind, case["document"])
+    for kind in KINDS
+    if kind.destinations
+    for case in json.loads((CASES / f"{kind.name}.json").read_bytes())
+    if case.get("strict", "ok") == "ok"
+]
+
+
+def test_the_table_has_a_canary_in_every_secret() -> None:
+    for kind in KINDS:
+        found = {path for each, row in SOUND if each is kind for path in planted(row)}
+        for path in secret_paths(kind.struct):
+            assert any(fnmatch(each, path) for each in found), f"{kind.name}: {path}"
+
+
+@pytest.mark.parametrize(("kind", "row"), SOUND)
+def test_what_is_shown_and_sent_back_keeps_every_secret(kind: Kind[Any], row: dict[str, Any]) -> None:
+    stored = check(kind, row)
+    sent = restore(kind, masked(kind, stored), document(kind, stored))
+    assert check(kind, sent.document) == stored
+    assert not sent.missing
+    again = restore(kind, masked(kind, stored), None)
+    assert len(again.missing) == len(sent.kept)
+
+
+def test_a_row_that_becomes_another_thing_takes_no_secret_along() -> None:
+    azure = check(GUARDRAILS, {"name": "g", "kind": "azure_content_safety", "endpoint": "https://a", "api_key": "k"})
+    lakera = {"name": "g", "kind": "lakera", "endpoint": "https://a", "api_key": MASK}
+    sent = restore(GUARDRAILS, lakera, document(GUARDRAILS, azure))
+    new = check(GUARDRAILS, sent.document)
+    assert moved(GUARDRAILS, azure, new) == ["kind"]
+    with pytest.raises(Invalid):
+        require_same_destination(GUARDRAILS, sent.kept, azure, new)
+
+
+def test_what_a_member_does_not_have_has_not_moved() -> None:
+    openai = check(GUARDRAILS, {"name": "g", "kind": "openai_moderation", "api_key": "k"})
+    there = check(GUARDRAILS, {"name": "g", "kind": "openai_moderation", "api_key": "k", "endpoint": "https://a"})
+    assert moved(GUARDRAILS, openai, openai) == []
+    assert moved(GUARDRAILS, openai, there) == ["endpoint"]
+
+
+def test_headers_are_kept_one_by_one() -> None:
+    row = {"name": "o", "kind": "otlp_http", "endpoint": "https://a", "headers": {"x": MASK, "y": MASK}}
+    result = restore(OBSERVABILITY_EXPORTERS, row, {**row, "headers": {"x": "1"}})
+    assert result.document["headers"] == {"x": "1", "y": MASK}
+    assert [flaw.pointer for flaw in result.missing] == ["/headers/y"]
+
+
+def test_a_union_of_nobody_is_left_to_the_schema() -> None:
+    for sent in ({"kind": "fax", "api_key": MASK}, {"api_key": MASK}, {"kind": [MASK]}):
+        assert restore(GUARDRAILS, sent, {"kind": "lakera", "api_key": "k"}).document == sent
 
 
 def test_masks_take_what_lies_at_the_same_place() -> None:

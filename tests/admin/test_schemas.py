@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aisix_admin.schemas import flaws, schema_class
-from aisix_common.resources import KINDS, Kind, Refused, check
+from aisix_admin.masks import restore
+from aisix_admin.schemas import Tagged, flaws, schema_class
+from aisix_common.resources import GUARDRAILS, KINDS, RATE_LIMIT_POLICIES, Kind, Refused, check
 from aisix_common.resources.reading import one_spelling
 from aisix_common.resources.walker import walk
 
@@ -52,13 +53,17 @@ def test_the_table(kind: Kind[Any], case: Case) -> None:
 JSON = st.recursive(
     st.none()
     | st.booleans()
-    | st.sampled_from(["", "x", "***", "failover", "direct", "5m", "2030-01-31T12:00:00Z", "2030-01-31T12:00:00"])
+    | st.sampled_from(
+        ["", "x", "***", "failover", "direct", "5m", "2030-01-31T12:00:00Z", "2030-01-31T12:00:00", "pii", "datadog"]
+    )
     | st.sampled_from(
         [0, 1, -1, 5, 99, 100, 599, 600, 2**31, 2**32 - 1, 2**32, 2**63, 2**64 - 1, 2**64, -(2**31) - 1, 10**310]
     )
     | st.sampled_from([0.0, 1.0, 0.5, -0.5, 1.5, 1e300])
     | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["x", "enabled", "target"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["x", "enabled", "target", "kind"]), inner)
+    ),
     max_leaves=3,
 )
 
@@ -115,11 +120,31 @@ def without(container: Any, part: Any) -> Any:
 def test_names_are_one_for_each_kind() -> None:
     """Structs that two kinds share differ in what they think of null, and must not be one schema."""
     names = [schema_class(kind).__name__ for kind in KINDS]
-    assert names == ["ProviderKey", "Model", "ApiKey"]
+    assert names == [kind.type_name for kind in KINDS]
+    assert len(set(names)) == len(names)
     nested = {
         type(field.schema).__name__
         for kind in KINDS
         for name, field in schema_class(kind)().fields.items()
-        if name == "rate_limit" and hasattr(field, "schema")
+        if name in ("rate_limit", "limits") and hasattr(field, "schema")
     }
-    assert nested == {"ModelRateLimit", "ApiKeyRateLimit"}
+    assert nested == {"ModelRateLimit", "ApiKeyRateLimit", "RateLimitPolicyRateLimit"}
+
+
+def test_branches_are_named_and_told_apart() -> None:
+    guardrail = schema_class(GUARDRAILS)
+    assert issubclass(guardrail, Tagged)
+    assert list(guardrail.branches)[:2] == ["keyword", "bedrock"]
+    assert [branch.__name__ for branch in guardrail.branches.values()][:2] == ["GuardrailKeyword", "GuardrailBedrock"]
+    assert {flaw.pointer for flaw in flaws(GUARDRAILS, {})} == {"/kind"}
+    assert {flaw.pointer for flaw in flaws(GUARDRAILS, {"kind": "pii", "x": 1})} == {"/name", "/x"}
+
+
+@pytest.mark.parametrize("depth", [3, 40, 300, 900])
+def test_depth_without_end_is_no_fault_of_ours(depth: int) -> None:
+    node: dict[str, Any] = {"logic": "and"}
+    for _ in range(depth):
+        node = {"logic": "and", "children": [node]}
+    document = {"name": "p", "limits": {"rpm": 1}, "conditions": [node]}
+    found = flaws(RATE_LIMIT_POLICIES, restore(RATE_LIMIT_POLICIES, document, None).document)
+    assert len(found) <= 1

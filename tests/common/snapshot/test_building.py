@@ -74,7 +74,7 @@ class TestRows:
         table = snapshot.table(MCP_POLICIES)
         assert (len(table.by_id), len(table.by_name), list(table.shadowed())) == (2, 0, [])
         after = apply(snapshot, changes(row("mcp_policies/a", new, 3), gone("mcp_policies/b", 4)), LATER)
-        assert after.touched == {"mcp_policies": {"a", "b"}}
+        assert after.touched == {"mcp_policies": frozenset({"a", "b"})}
         assert list(after.table(MCP_POLICIES).by_id) == ["a"]
 
     def test_a_second_row_of_a_singleton_is_shadowed(self) -> None:

@@ -5,7 +5,7 @@ Which values are secret follows from the types of the kind's Struct. Pure.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from msgspec import inspect
 
@@ -16,6 +16,9 @@ from aisix_common.resources.walker import DEEPEST
 from aisix_common.secret import MASK, Secret
 
 from .errors import Invalid
+
+_NOTHING: Final = object()
+"""What is stored where nothing is: a sensitive value may be null."""
 
 
 @dataclass(slots=True)
@@ -79,7 +82,7 @@ def _walk(kind: inspect.Type, value: Any, stored: Any, at: tuple[str | int, ...]
         return _walk_object(kind, value, stored if isinstance(stored, dict) else {}, at, result)
     if isinstance(kind, inspect.ListType | inspect.VarTupleType) and isinstance(value, list):
         # No stored counterpart: items move, and a mask must never pick up a neighbour's secret.
-        return [_walk(kind.item_type, item, None, (*at, place), result) for place, item in enumerate(value)]
+        return [_walk(kind.item_type, item, _NOTHING, (*at, place), result) for place, item in enumerate(value)]
     return value
 
 
@@ -91,10 +94,13 @@ def _walk_object(
     result: Restored,
 ) -> dict[str, Any]:
     if isinstance(kind, inspect.DictType):
-        return {key: _walk(kind.value_type, item, stored.get(key), (*at, key), result) for key, item in value.items()}
+        return {
+            key: _walk(kind.value_type, item, stored.get(key, _NOTHING), (*at, key), result)
+            for key, item in value.items()
+        }
     members = {member.encode_name: member.type for member in kind.fields}
     return {
-        key: _walk(members[key], item, stored.get(key), (*at, key), result) if key in members else item
+        key: _walk(members[key], item, stored.get(key, _NOTHING), (*at, key), result) if key in members else item
         for key, item in value.items()
     }
 
@@ -102,7 +108,7 @@ def _walk_object(
 def _kept(value: Any, stored: Any, at: tuple[str | int, ...], result: Restored) -> Any:
     if value != MASK:
         return value
-    if stored is None:
+    if stored is _NOTHING:
         result.missing.append(
             Flaw(at, f"{MASK} keeps a stored secret, and none is stored here: send the secret itself")
         )

@@ -11,7 +11,8 @@ from aiohttp import web
 from aiohttp_apispec import AiohttpApiSpec
 from aiohttp_apispec.aiohttp_apispec import resolver
 from apispec import APISpec
-from apispec.ext.marshmallow import MarshmallowPlugin, OpenAPIConverter
+from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
 
 from aisix_common.version import VERSION
 

@@ -184,7 +184,7 @@ class _Derivation:
         return _scalar(kind, extra, options)
 
 
-_MESSAGES: Final = {
+_MESSAGES: Final[dict[str, Any]] = {
     "required": "required field is missing",
     "null": "must not be null",
     "validator_failed": "breaks a rule of its type",
