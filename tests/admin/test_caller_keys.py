@@ -46,3 +46,28 @@ def test_an_admin_key_is_no_caller_key(document: dict[str, str]) -> None:
 def test_what_is_stored_may_stay(value: str) -> None:
     assert not admit({"key_hash": value}, ADMIN, stored=value).flaws
     assert bool(admit({"key_hash": value}, ADMIN, stored=VECTOR).flaws) != value.startswith("$")
+
+
+def test_a_key_of_the_past_is_no_admin_key_either() -> None:
+    previous = [{"hash": VECTOR, "until": "x"}, {"hash": key_hash(Secret("admin")), "until": "x"}]
+    for document in ({"key_hash": VECTOR}, {"key": "sk-x"}, {}):
+        (flaw,) = admit({**document, "previous_keys": previous}, ADMIN).flaws
+        assert flaw.at == ("previous_keys", 1, "hash") and "admin key" in flaw.reason
+
+
+@pytest.mark.parametrize("previous", [None, "x", {"hash": "x"}, ["x", None, {}, {"hash": 5}]])
+def test_keys_of_the_past_of_another_shape_are_left_to_the_schema(previous: object) -> None:
+    admitted = admit({"key_hash": VECTOR, "previous_keys": previous}, ADMIN)
+    assert not admitted.flaws and admitted.document["previous_keys"] == previous
+
+
+@pytest.mark.parametrize("key", [5, None, "", "  ", "x" * 5000, "a b", "\u00e9", "a\x00b", "$secret://v/p", "$env://X"])
+def test_what_no_client_can_present_is_no_key(key: object) -> None:
+    admitted = admit({"key": key}, ADMIN)
+    assert [flaw.at for flaw in admitted.flaws] == [("key",)]
+    assert "key" not in admitted.document and admitted.document["key_hash"] == "0" * 64
+
+
+def test_both_a_key_and_a_hash_are_one_too_many() -> None:
+    admitted = admit({"key": "sk-x", "key_hash": "short"}, ADMIN)
+    assert [flaw.at for flaw in admitted.flaws] == [("key",), ("key_hash",)]

@@ -8,12 +8,12 @@ from typing import cast
 import structlog
 
 from aisix_admin.follow import Follower
-from aisix_admin.names import NameIndex, NameReader
+from aisix_admin.index import ResourceIndex
 from aisix_common.logs import Logger
+from aisix_common.resources import KINDS
 from aisix_common.store.types import Alive, Changes, KeyValue, Listing, Lost, WatchEvent
 from aisix_common.tasks import TaskOwner
 
-FIELDS = {"models": "display_name"}
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
@@ -40,9 +40,8 @@ class Script:
 def follower(script: Script) -> tuple[Follower, structlog.testing.LogCapture]:
     lines = structlog.testing.LogCapture()
     log = structlog.wrap_logger(None, processors=[lines], wrapper_class=structlog.make_filtering_bound_logger(0))
-    index = NameIndex("/aisix", FIELDS, NameReader(FIELDS))
     events = cast("Callable[[], AsyncIterator[WatchEvent]]", script)
-    return Follower(events, index, Still(), cast("Logger", log)), lines
+    return Follower(events, ResourceIndex("/aisix", KINDS), Still(), cast("Logger", log)), lines
 
 
 async def test_it_follows_until_it_is_cancelled_and_closes_what_it_followed() -> None:
@@ -60,7 +59,7 @@ async def test_it_follows_until_it_is_cancelled_and_closes_what_it_followed() ->
             script.queue.put_nowait(event)
         await following.until(lambda: following.index.revision == 6)
         assert following.connected and following.heard_at == NOW
-        assert following.index.of("models").holders("a") == {"1"}
+        assert following.index.holders("models", "a") == {"1"}
         script.queue.put_nowait(Lost("gone"))
         script.queue.put_nowait(Alive(9))
         await following.until(lambda: following.index.revision == 9)
@@ -80,3 +79,9 @@ async def test_everybody_who_waits_is_woken() -> None:
         for revision in (5, 6, 7):
             script.queue.put_nowait(Alive(revision))
         await asyncio.gather(*waiters)
+
+
+async def test_what_holds_already_is_not_waited_for() -> None:
+    following, _ = follower(Script())
+    async with asyncio.timeout(5):
+        await following.until(lambda: True)
