@@ -1,6 +1,7 @@
 """The configuration's numbers, read when somebody scrapes."""
 
 from aisix_common.metrics import Metrics
+from aisix_common.resources import BY_NAME
 from aisix_common.sources.observed import SourceStatus
 from aisix_common.sources.status import config_numbers
 from aisix_proxy.telemetry.config_metrics import ConfigMetrics
@@ -14,6 +15,7 @@ def test_the_hash_of_the_moment_and_the_one_before() -> None:
 
     def told() -> dict[str, float]:
         (family,) = [f for f in metrics.collect() if f.name == "aisix_config_hash_info"]
+        assert {type(sample.value) for sample in family.samples} <= {float}, "workers send it to their parent as such"
         return {sample.labels[0]: sample.value for sample in family.samples}
 
     assert told() == {}
@@ -44,4 +46,13 @@ def test_numbers_are_those_of_the_moment() -> None:
     (failures,) = [f for f in metrics.collect() if f.name == "aisix_config_reload_failures_total"]
     assert {s.labels[0]: s.value for s in failures.samples}["fetch"] == 2
     (rejected,) = [f for f in metrics.collect() if f.name == "aisix_config_rejected_resources"]
-    assert {s.labels[0] for s in rejected.samples} == {"models", "api_keys", "provider_keys"}
+    assert {s.labels[0] for s in rejected.samples} == set(BY_NAME)
+
+
+def test_a_file_has_no_revisions() -> None:
+    metrics = Metrics()
+    ConfigMetrics(metrics, lambda: config_numbers(standard(), SourceStatus(type="file", reloads=1)))
+    values = {f.name: [s.value for s in f.samples] for f in metrics.collect()}
+    assert values["aisix_config_reloads_total"] == [1]
+    for name in ("observed_revision", "applied_revision", "source_connected"):
+        assert values[f"aisix_config_{name}"] == []

@@ -135,11 +135,11 @@ class _Reading:
         elif version != VERSION:
             self._file(field_message((VERSION_FIELD,), f'must be "{VERSION}", the only version there is'))
         for name in root:
-            if name != VERSION_FIELD and (name not in COLLECTIONS or name not in BY_NAME):
+            if name != VERSION_FIELD and name not in COLLECTIONS:
                 self._file(field_message((name,), "is no collection of a resources file"))
         for name in COLLECTIONS:
             items = root.get(name)
-            if isinstance(items, list) and name in BY_NAME:
+            if isinstance(items, list):
                 yield name, items
             elif items is not None:
                 self._file(field_message((name,), "must be a sequence of mappings"))

@@ -16,8 +16,7 @@ TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"
 
 _NOTHING_LOADED: Final = (
-    b'{"state":"never_loaded","source":{"type":"etcd","connected":false},'
-    b'"last_failure":null,"rejected":[],"partially_compatible":[]}'
+    b'{"state":"never_loaded","source":%b,"last_failure":null,"rejected":[],"partially_compatible":[]}'
 )
 _WORST_LAST: Final = ("not_applicable", "healthy", "cooldown", "unhealthy")
 
@@ -36,7 +35,9 @@ def config(answers: Sequence[PageAnswer | None]) -> PageAnswer:
     """`/status/config`: the answer of the worker that lags most behind; one that never answered has loaded nothing."""
     bodies = [answer[2] for answer in answers if answer is not None and answer[0] == 200]
     if len(bodies) < len(answers) or not bodies:
-        return 200, JSON, _NOTHING_LOADED
+        from_file = any(orjson.loads(body).get("source", {}).get("type") == "file" for body in bodies)
+        source = b'{"type":"file"}' if from_file else b'{"type":"etcd","connected":false}'
+        return 200, JSON, _NOTHING_LOADED % source
     return 200, JSON, min(bodies, key=_progress)
 
 

@@ -45,7 +45,7 @@ class ConfigMetrics:
             self._hash_info.forget(old)
         self._hashes = kept[-2:]
         for each in self._hashes:
-            self._hash_info.cell(each).set(each == hash)
+            self._hash_info.cell(each).set(1.0 if each == hash else 0.0)
 
     def refresh(self) -> None:
         """Read everything anew."""
@@ -58,9 +58,13 @@ class ConfigMetrics:
         _set_all(self._rejected, now.rejected_resources)
         _set_all(self._partial, now.partially_compatible_resources)
         _set_all(self._stale, now.stale_served_resources)
-        self._observed.cell().set(now.observed_revision or 0)
-        self._applied.cell().set(now.applied_revision or 0)
-        self._connected.cell().set(now.source_connected or 0)
+        if now.source_connected is not None:  # a file has no revisions, and nothing to be connected with
+            self._observed.cell().set(now.observed_revision or 0)
+            self._applied.cell().set(now.applied_revision or 0)
+            self._connected.cell().set(now.source_connected)
+        else:
+            for gauge in (self._observed, self._applied, self._connected):
+                gauge.forget()
 
 
 def _set_all(gauge: Gauge, by_kind: Mapping[str, int]) -> None:
