@@ -34,6 +34,14 @@ async def test_config() -> None:
     assert [(row["resource_kind"], row["count"]) for row in found["not_served"]] == [("models", 1), ("models", 1)]
 
 
+async def test_rows_of_kinds_without_effect_are_counted() -> None:
+    rows = [("guardrails", name, {"name": name, "kind": "pii"}) for name in ("a", "b")]
+    found = await body(await pages(make(snapshot_of(*rows))).config())
+    assert found["applied"]["resource_counts"] == {"guardrails": 2}
+    reason = "this version does not serve the kind yet"
+    assert found["not_served"] == [{"resource_kind": "guardrails", "count": 2, "reason": reason}]
+
+
 async def test_ready() -> None:
     empty = make()
     assert await pages(empty).ready() == (503, "text/plain; charset=utf-8", b"no configuration available")

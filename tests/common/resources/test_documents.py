@@ -50,3 +50,10 @@ def test_times_keep_their_moment() -> None:
 def test_absent_stays_absent() -> None:
     direct = {"display_name": "x", "provider": "a", "model_name": "b", "provider_key_id": "c", "timeout": 0}
     assert document(MODELS, check(MODELS, direct)) == direct
+
+
+def test_previous_keys_are_written_only_when_there_are_some() -> None:
+    key = {"key_hash": "x", "allowed_models": []}
+    rotated = {**key, "previous_keys": [{"hash": "y", "until": "2030-01-31T12:00:00Z"}]}
+    assert document(API_KEYS, check(API_KEYS, key)) == key
+    assert document(API_KEYS, check(API_KEYS, rotated)) == rotated

@@ -68,11 +68,6 @@ def test_a_shadowed_row_is_told_once_and_without_its_name(told: Told) -> None:
     assert "SECRET-HASH" not in str(told.log.lines)
 
 
-def test_kinds_to_come_are_told_once(told: Told) -> None:
-    rows = [row("guardrails/g", b"{}", 1), row("guardrails/h", b"{}", 2)]
-    assert told(listing(rows[0]), changes(rows[1])) == ["rows of a kind this version does not serve yet have no effect"]
-
-
 def test_many_rejections_do_not_flood_the_log(told: Told) -> None:
     rows: list[KeyValue] = [row(f"models/{n}", b"{", n + 1) for n in range(150)]
     lines = told(listing(*rows))

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from aisix_common.resources import KINDS
 from aisix_common.snapshot import Snapshot, apply, build, config_hash, empty, source_hash
 from aisix_common.sources.observed import LastFailure, LastReload, SourceStatus
 from aisix_common.sources.status import MOST_LISTED, NotServed, config_numbers, config_status, state
@@ -24,7 +25,7 @@ def built(*rows: KeyValue) -> Snapshot:
         (built(api_key("a", "h", 1)), "synced"),
         (built(api_key("a", "h", 1), row("models/m", b"{", 2)), "degraded"),
         (built(row("models/m", b"{", 2)), "out_of_sync"),
-        (built(row("guardrails/g", b"{}", 2)), "empty"),
+        (built(row("guardrails/g", b'{"name":"g","kind":"pii"}', 2)), "synced"),
     ],
 )
 def test_state(snapshot: Snapshot, expected: str) -> None:
@@ -47,7 +48,7 @@ def test_the_whole_body() -> None:
     good = built(
         api_key("a", "h1", 1, new=1),
         api_key("b", "h1", 2, new=1),
-        row("guardrails/g", b"{}", 3),
+        row("guardrails/g", b'{"name":"g","kind":"pii"}', 3),
         KeyValue("/aisix/nonsense", b"{}", 4, 4),
     )
     snapshot = apply(good, changes(row("api_keys/a", BAD, 5, created=1)), LATER)
@@ -76,7 +77,7 @@ def test_the_whole_body() -> None:
             "config_hash": config_hash(snapshot),
             "apply_seq": 1,
             "applied_at": "2030-01-01T12:00:00Z",
-            "resource_counts": {"api_keys": 2},
+            "resource_counts": {"api_keys": 2, "guardrails": 1},
         },
         "last_reload": {"successful": False, "at": "2030-01-01T12:01:00Z"},
         "last_failure": {"at": "2030-01-01T12:01:00Z", "last_error_kind": "schema_failed", "last_error": "why"},
@@ -103,7 +104,6 @@ def test_the_whole_body() -> None:
         "partially_compatible": [{"resource_kind": "api_keys", "field": "new", "count": 2}],
         "shadowed": [{"resource_kind": "api_keys", "resource_id": "b", "shadowed_by": "a"}],
         "not_served": [
-            {"resource_kind": "guardrails", "count": 1, "reason": "this version does not serve the kind yet"},
             {"resource_kind": "models", "count": 2, "reason": "no such shape yet"},
         ],
     }
@@ -120,9 +120,10 @@ def test_numbers() -> None:
     good = built(api_key("a", "h", 1, new=1), row("made_up/x", b"{}", 2), KeyValue("/aisix/x", b"", 3, 3))
     snapshot = apply(good, changes(row("api_keys/a", BAD, 5, created=1)), LATER)
     numbers: Any = config_numbers(snapshot, SourceStatus(connected=True, observed_revision=5, failures={"fetch": 2}))
-    assert numbers.rejected_resources == {"provider_keys": 0, "models": 0, "api_keys": 1, "unknown": 2}
-    assert numbers.stale_served_resources == {"provider_keys": 0, "models": 0, "api_keys": 1, "unknown": 0}
-    assert numbers.partially_compatible_resources == {"provider_keys": 0, "models": 0, "api_keys": 1}
+    none = {kind.name: 0 for kind in KINDS}
+    assert numbers.rejected_resources == {**none, "api_keys": 1, "unknown": 2}
+    assert numbers.stale_served_resources == {**none, "api_keys": 1, "unknown": 0}
+    assert numbers.partially_compatible_resources == {**none, "api_keys": 1}
     assert numbers.reload_failures_total == {"fetch": 2, "parse": 0, "validate": 0}
     assert (numbers.source_connected, numbers.observed_revision, numbers.applied_revision) == (1, 5, None)
     assert numbers.last_reload_successful == 0

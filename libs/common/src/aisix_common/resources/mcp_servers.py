@@ -12,6 +12,9 @@ from .flaw import Flaw
 from .kind import Kind
 from .scalars import HeaderName, PositiveU64, Text
 
+DEEPEST_SPEC: Final = 100
+"""Objects and lists inside of each other; descriptions of real APIs have a third of it."""
+
 
 class McpServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """One server."""
@@ -54,7 +57,20 @@ def rules(value: McpServer, strict: bool) -> Sequence[Flaw]:
 def _openapi(spec: Mapping[str, Any] | None) -> Sequence[Flaw]:
     if spec is None:
         return [Flaw((), '"spec" is a required property of an openapi server')]
-    return [Flaw(("spec",), "Swagger 2.0 is not accepted: give OpenAPI 3")] if "swagger" in spec else ()
+    if "swagger" in spec:
+        return [Flaw(("spec",), "Swagger 2.0 is not accepted: give OpenAPI 3")]
+    return [Flaw(("spec",), "nested too deeply")] if _too_deep(spec) else ()
+
+
+def _too_deep(spec: Any) -> bool:
+    """Whether code that goes down by calling itself would fall on it. Level by level, so that this does not."""
+    level = [spec]
+    for _ in range(DEEPEST_SPEC):
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+        level = [each for each in level if isinstance(each, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _needed(name: str) -> Flaw:
