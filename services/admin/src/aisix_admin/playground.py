@@ -27,7 +27,7 @@ _OURS: Final = frozenset({"host", "expect"})
 _NOT_MADE_UP: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 
-class NotWired(AdminError):
+class NotWired(CallerError):
     """No proxy is configured for the playground."""
 
     status = 501
