@@ -57,7 +57,7 @@ async def test_receipts_of_proxies_that_come_and_go(fresh_etcd: EtcdServer, prov
 
 async def _count(gateway: Gateway, expected: int) -> bool:
     rows = await instances(gateway)
-    return sum(row["applied_revision"] > 0 and "lost_at" not in row for row in rows) == expected == len(rows)
+    return len(rows) == expected and all(row["applied_revision"] > 0 and "lost_at" not in row for row in rows)
 
 
 async def _lost(gateway: Gateway) -> bool:
