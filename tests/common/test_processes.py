@@ -47,6 +47,29 @@ def test_signals_and_arguments_arrive(programs: Programs) -> None:
     child.cut()
 
 
+def test_a_hangup_waits_until_the_child_can_hear_it(programs: Programs) -> None:
+    programs.write(
+        "hears",
+        """
+from aisix_common.processes import hear_hangups
+note("begins")
+while not os.path.exists(os.path.join(folder, "sent")):
+    time.sleep(0.01)
+signal.signal(signal.SIGHUP, lambda number, frame: note("hears"))
+hear_hangups()
+sys.exit(4)
+""",
+    )
+    child = Child(Command("x", "hears"), programs.environ)
+    eventually(lambda: programs.events() == ["begins"])
+    child.send(signal.SIGHUP)
+    (programs.folder / "sent").touch()
+    assert child.wait(20) == 4
+    assert programs.events() == ["begins", "hears"]
+    assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    child.cut()
+
+
 def test_cut_ends_a_child_and_its_children(programs: Programs) -> None:
     programs.waiting("leaf")
     programs.write("middle", "Child(Command('leaf', 'leaf'), os.environ)\nNAME, CODE = 'middle', 0\n" + WAITING)

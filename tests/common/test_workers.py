@@ -82,6 +82,9 @@ def test_the_configuration_shown_is_that_of_the_worker_that_lags() -> None:
         status.config([applied(12), (200, status.JSON, b'{"state":"never_loaded"}')])[2] == b'{"state":"never_loaded"}'
     )
     assert json.loads(status.config([applied(12), None])[2])["state"] == "never_loaded"
+    from_file = (200, status.JSON, b'{"source":{"type":"file"},"applied":{"apply_seq":3}}')
+    assert json.loads(status.config([from_file, None])[2])["source"] == {"type": "file"}
+    assert json.loads(status.config([None, None])[2])["source"] == {"type": "etcd", "connected": False}
 
 
 def models(**states: str) -> status.PageAnswer:
