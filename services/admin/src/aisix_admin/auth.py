@@ -181,7 +181,7 @@ def _start(path: str, key: Secret | AdminKey, environ: Mapping[str, str], proble
     if key.key_file is not None:
         text, reason = _read(key.key_file)
         if reason:
-            problems.append(Problem(f"{path}.key_file", reason))
+            problems.append(Problem(f"{path}.key_file", f"{key.key_file} {reason}"))
         return text
     text = environ.get(key.key_env or "", "").strip()
     if not text:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from aisix_common.resources import ApiKey, Model, ProviderKey
 from aisix_common.resources.api_keys import PreviousKey
 from aisix_common.snapshot import Entry, Snapshot
-from aisix_common.snapshot.sharded import NOTHING, Editor, Sharded
+from aisix_common.snapshot.sharded import Editor, Sharded
 
 from .compiled_model import CompiledModel, Defaults, Problem, captured, compile_model
 
@@ -210,22 +210,27 @@ def _former_keys(snapshot: Snapshot, previous: Compiled | None) -> Sharded[tuple
     table = snapshot.table(ApiKey).by_id
     if previous is not None and previous.snapshot.table(ApiKey).by_id is table:
         return previous._former
-    if previous is not None and snapshot.touched is not None:
-        before, ids = previous.snapshot.table(ApiKey).by_id, snapshot.touched.get("api_keys", frozenset())
-        editor: Editor[tuple[str, ...]] = Editor(previous._former)
-    else:
-        before, ids = NOTHING, frozenset(table)
-        editor = Editor()
+    ids = None if previous is None or snapshot.touched is None else snapshot.touched.get("api_keys", frozenset())
+    if previous is None or ids is None or 2 * len(ids) > len(table):
+        return _all_former_keys(table)
+    before, editor = previous.snapshot.table(ApiKey).by_id, Editor(previous._former)
     for id in ids:
-        old, new = _former(before.get(id)), _former(table.get(id))
-        for former in old:
+        for former in _former(before.get(id)):
             rest = tuple(other for other in editor.get(former.hash) or () if other != id)
             if rest:
                 editor.put(former.hash, rest)
             else:
                 editor.drop(former.hash)
-        for former in new:
+        for former in _former(table.get(id)):
             editor.put(former.hash, (*(editor.get(former.hash) or ()), id))
+    return editor.done()
+
+
+def _all_former_keys(table: Sharded[Entry[ApiKey]]) -> Sharded[tuple[str, ...]]:
+    editor: Editor[tuple[str, ...]] = Editor()
+    for entry in table.values():
+        for former in entry.value.previous_keys:
+            editor.put(former.hash, (*(editor.get(former.hash) or ()), entry.id))
     return editor.done()
 
 
