@@ -1,6 +1,7 @@
 """What each call wants of one resource: every rule, without HTTP and without etcd."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -76,13 +77,14 @@ def test_everything_wrong_with_a_new_resource_is_told_at_once() -> None:
 
 
 def test_what_is_not_there_is_neither_replaced_nor_deleted() -> None:
-    for call in (
+    calls: list[Callable[[], Edit]] = [
         lambda: DECIDE.replace(MODELS, None, "1", MODEL),
         lambda: DECIDE.patch(MODELS, None, "1", {}),
         lambda: DECIDE.delete(MODELS, None, "1"),
         lambda: DECIDE.rotate(None, "1", Secret("sk-new"), 0, NOW),
         lambda: DECIDE.roll_back(MODELS, None, "1", version(MODEL), None),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(Unknown):
             call()
     assert DECIDE.delete(MODELS, stored(MODEL), "1") == Edit(MODELS, "1", "deleted")
@@ -289,10 +291,11 @@ def test_a_secret_that_is_gone_must_be_brought() -> None:
 @pytest.mark.parametrize(("dropped", "why"), [(True, "too large"), (False, "the deletion")])
 def test_a_version_without_a_document_is_nothing_to_go_back_to(dropped: bool, why: str) -> None:
     one = version(None, dropped=dropped)
-    for call in (
+    calls: list[Callable[[], Edit]] = [
         lambda: DECIDE.roll_back(MODELS, stored(MODEL), "1", one, None),
         lambda: DECIDE.restore(MODELS, "1", one, version(MODEL), None),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(Invalid, match=why) as refused:
             call()
         assert problems(refused) == ["/version"]

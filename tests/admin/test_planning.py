@@ -135,9 +135,9 @@ def test_new_names_are_claimed_and_others_may_hold_them() -> None:
 def test_names_may_change_hands_within_a_write() -> None:
     stored: Stored = {(MODELS, "1"): router("a", "x"), (MODELS, "2"): router("b", "x")}
     swap = planner([edit(MODELS, "1", router("b", "x")), edit(MODELS, "2", router("a", "x"))], stored)
-    assert list(swap.rivals()) == list(swap.doubled()) == []
+    assert not list(swap.rivals()) and not list(swap.doubled())
     passed_on = planner([edit(MODELS, "1", None), edit(MODELS, "3", router("a", "x"))], stored)
-    assert list(passed_on.rivals()) == list(passed_on.doubled()) == []
+    assert not list(passed_on.rivals()) and not list(passed_on.doubled())
 
 
 def test_two_of_a_write_cannot_have_one_name() -> None:
@@ -324,7 +324,7 @@ def test_a_purge_erases_the_history_and_not_the_audit() -> None:
     one = read_entry(put(plan, AUDIT))
     assert one is not None and one.forced and one.changes[0].label == "gpt"
     gone = planned([Edit(MODELS, "1", "purged")], {}, wish)
-    assert [each.key for each in gone.operations] == ["/run/aisix/history/models/1", AUDIT, TURN]
+    assert [each.key for each in gone.operations] == ["/run/aisix/history/models/1", AUDIT], "no row comes or goes"
 
 
 def test_only_so_many_versions_are_kept() -> None:
