@@ -57,6 +57,9 @@ def test_a_version_that_is_too_large_says_so_and_does_not_cost_the_others() -> N
         (3, {"a": 3}, False),
     ]
     assert shown(history.versions[1])["dropped"] is True
+    theirs = with_found(grown({"a": 1}), {"a": "x" * BYTES_OF_ONE}, 15)
+    again = read_history(appended(theirs, version({"a": 3}), 20))
+    assert [(one.number, one.dropped) for one in again.versions] == [(1, False), (2, True), (3, False)]
 
 
 def test_what_others_wrote_is_a_version_of_its_own() -> None:

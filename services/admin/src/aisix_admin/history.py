@@ -66,17 +66,22 @@ def read_history(raw: bytes | None, revision: int = 0) -> History:
 def appended(history: History, version: Version, most: int) -> bytes:
     """The row's new bytes: `version` (its number is given here) behind at most `most - 1` others."""
     last = history.last
-    newest = msgspec.structs.replace(version, number=last.number + 1 if last else 1, revision=0)
-    if len(msgspec.json.encode(newest)) > BYTES_OF_ONE:
-        newest = msgspec.structs.replace(newest, value=None, dropped=True)
+    newest = _kept(msgspec.structs.replace(version, number=last.number + 1 if last else 1, revision=0))
     kept = [newest]
     room = BYTES_OF_ONE - len(msgspec.json.encode(newest))
-    for older in reversed(history.versions):
+    for older in map(_kept, reversed(history.versions)):  # what others wrote may be too large as well
         room -= len(msgspec.json.encode(older)) + 1
         if len(kept) >= most or room < 0:
             break
         kept.append(older)
     return msgspec.json.encode(History(tuple(reversed(kept))))
+
+
+def _kept(version: Version) -> Version:
+    """The version, without its document where that is too large: it must not cost all others."""
+    if len(msgspec.json.encode(version)) <= BYTES_OF_ONE:
+        return version
+    return msgspec.structs.replace(version, value=None, dropped=True)
 
 
 def with_found(history: History, value: dict[str, Any] | None, revision: int) -> History:

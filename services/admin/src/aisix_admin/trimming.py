@@ -22,6 +22,8 @@ AUDIT_BYTES: Final = 64 * 1024 * 1024
 INTERVAL_SECONDS: Final = 600.0
 LOOK_SECONDS: Final = 5.0
 _PAGE: Final = 200
+_HISTORY_PAGE: Final = 40
+"""Histories are large: a page of them is at most 10 MiB, so that a slow etcd can answer in time."""
 _PART: Final = 16
 """A pass is made early when this part of a cap was written since the last one."""
 
@@ -99,12 +101,12 @@ class Trimmer:
         rows: list[tuple[int, int, str]] = []
         size, after = 0, ""
         while True:
-            page = await self._client.page(prefix, after=after, limit=_PAGE)
+            page = await self._client.page(prefix, after=after, limit=_HISTORY_PAGE)
             for row in page.rows:
                 size += len(row.key) + len(row.value)
                 rows.append((row.mod_revision, len(row.key) + len(row.value), row.key))
                 after = row.key
-            if len(page.rows) < _PAGE:
+            if len(page.rows) < _HISTORY_PAGE:
                 break
         gone: list[tuple[str, int]] = []
         for revision, length, key in sorted(rows) if size > self._history_bytes else ():
