@@ -89,6 +89,17 @@ def test_a_drain_is_announced_once() -> None:
     assert told == ["early", "late"]
 
 
+def test_a_hangup_is_told_to_whoever_asked() -> None:
+    lifecycle = Lifecycle()
+    assert not lifecycle.reload()
+    told: list[str] = []
+    lifecycle.on_reload(lambda: told.append("one"))
+    lifecycle.on_reload(lambda: told.append("two"))
+    assert lifecycle.reload()
+    assert lifecycle.reload()
+    assert told == ["one", "two"] * 2
+
+
 async def test_the_first_reason_to_stop_decides_the_exit_code() -> None:
     lifecycle = Lifecycle()
     lifecycle.stop(7)

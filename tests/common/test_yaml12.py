@@ -140,3 +140,21 @@ def test_any_text_gives_a_value_or_our_error(text: str) -> None:
         load(text)
     except ConfigurationError:
         pass
+
+
+def meaning(text: str) -> Any:
+    try:
+        return repr(load(text))  # NaN is no equal of itself
+    except ConfigurationError:
+        return None
+
+
+@given(st.one_of(st.text(), st.lists(_PIECES, max_size=30).map("".join)))
+@settings(deadline=None)
+def test_both_readers_agree(text: str) -> None:
+    assert meaning(text) == meaning(f"#\t\n{text}"), "a tab anywhere has the slower one read it"
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, "- " * 200_000, "{a: " * 200_000])
+def test_no_depth_ends_the_process(text: str) -> None:
+    assert meaning(text) is None

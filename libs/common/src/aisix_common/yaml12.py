@@ -20,6 +20,9 @@ from yaml.scanner import Scanner
 
 from .errors import ConfigurationError, Problem
 
+_FastParser: Final[Any] = getattr(getattr(yaml, "cyaml", None), "CParser", object)
+"""`object` where PyYAML was built without libyaml."""
+
 _MOST_DEPTH: Final = 64
 _MOST_NODES: Final = 2_000_000
 
@@ -34,6 +37,9 @@ _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0
 _SPECIAL: Final = re.compile(r"(?P<sign>[-+]?)\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _QUOTED: Final = re.compile(r" '[^']{2,}'")
 """Names of aliases and tags in PyYAML's texts: an unquoted password may begin with `*` or `!`."""
+
+_READ_DIFFERENTLY: Final = ("\t", "\ufeff")
+"""Tabs and byte order marks are where libyaml and PyYAML part ways."""
 
 _TAG: Final = "tag:yaml.org,2002:"
 _TAGS: Final[Mapping[type, str]] = MappingProxyType(
@@ -75,7 +81,7 @@ def load(text: str, plain: Callable[[str], Any] = resolve, most_nodes: int = _MO
     with the first problem.
     """
     try:
-        node = _Reader(text).get_single_node()
+        node = _composed(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise _failure(_QUOTED.sub("", f"{error.problem or error.context}"), mark) from None
@@ -87,6 +93,17 @@ def load(text: str, plain: Callable[[str], Any] = resolve, most_nodes: int = _MO
         # PyYAML lets exceptions of its own internals out on malformed escapes, directives and tags.
         raise _failure("is not valid YAML", None) from None
     return None if node is None else _Builder(plain, most_nodes).build(node, 0)
+
+
+def _composed(text: str) -> yaml.Node | None:
+    """The node tree of the one document. libyaml is several times as fast and takes over what it can read; whatever it
+    stumbles over is read once more in Python, which has the words for it."""
+    if _FastParser is not object and not any(mark in text for mark in _READ_DIFFERENTLY):
+        try:
+            return _FastReader(text).get_single_node()
+        except (yaml.YAMLError, RecursionError, ValueError, OverflowError, IndexError, AttributeError, TypeError):
+            pass
+    return _Reader(text).get_single_node()
 
 
 class _Reader(Reader, Scanner, Parser, Composer, BaseResolver):
@@ -103,6 +120,18 @@ class _Reader(Reader, Scanner, Parser, Composer, BaseResolver):
         if kind is yaml.ScalarNode:
             return _PLAIN if implicit[0] else _TAG + "str"
         return _TAG + ("seq" if kind is yaml.SequenceNode else "map")
+
+
+class _FastReader(Composer, _FastParser, BaseResolver):  # type: ignore[misc]
+    """The same with libyaml's parser. Only its events are used: its own composer recurses in C, where a document nested
+    deeply enough ends the process."""
+
+    def __init__(self, text: str) -> None:
+        _FastParser.__init__(self, text)
+        Composer.__init__(self)
+        BaseResolver.__init__(self)
+
+    resolve = _Reader.resolve
 
 
 class _Builder:
