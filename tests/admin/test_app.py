@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from aisix_admin.app import build_for, store_options
-from aisix_admin.store import LONGEST_REQUEST
+from aisix_admin.rows import LONGEST_REQUEST
 from aisix_common.errors import ConfigurationError
 from aisix_common.settings import Admin, Managed
 

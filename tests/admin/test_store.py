@@ -305,7 +305,9 @@ async def test_names_of_foreign_writers_count(admin: RunningAdmin) -> None:
     """Written directly to etcd a moment before: the index cannot know it yet, the transaction does."""
     await admin.create("provider_keys", document(display_name="other"))
     for n in range(20):
-        await admin.etcd.put(f"{admin.prefix}/provider_keys/foreign-{n}", json.dumps(document(display_name=f"name-{n}")).encode())
+        await admin.etcd.put(
+            f"{admin.prefix}/provider_keys/foreign-{n}", json.dumps(document(display_name=f"name-{n}")).encode()
+        )
         status, _ = await admin.call("POST", "/provider_keys", document(display_name=f"name-{n}"))
         assert status == 409
         await admin.etcd.delete(f"{admin.prefix}/provider_keys/foreign-{n}")
@@ -317,9 +319,13 @@ async def test_two_admins_share_the_names(etcd: EtcdServer, etcd_prefix: str) ->
     async with running_admin(etcd.endpoint, etcd_prefix) as one, running_admin(etcd.endpoint, etcd_prefix) as other:
         for n in range(5):
             both = await asyncio.gather(
-                *(each.call("POST", "/provider_keys", document(display_name=f"n{n}")) for each in (one, other) for _ in range(4))
+                *(
+                    each.call("POST", "/provider_keys", document(display_name=f"n{n}"))
+                    for each in (one, other)
+                    for _ in range(4)
+                )
             )
-            assert sorted(status for status, _ in both) == [200] + [409] * 7
+            assert sorted(status for status, _ in both) == [200] + [409] * 7, both
         assert (await one.call("GET", "/provider_keys"))[1] == (await other.call("GET", "/provider_keys"))[1]
 
 
@@ -327,7 +333,9 @@ async def test_many_writes_need_no_retries(etcd: EtcdServer, etcd_prefix: str) -
     """Our own writers take turns: one transaction each, and no list of the kind."""
     luck = Luck()
     async with running_admin(etcd.endpoint, etcd_prefix, via=luck) as admin:
-        answers = await asyncio.gather(*(admin.call("POST", "/provider_keys", document(display_name=f"n{n}")) for n in range(30)))
+        answers = await asyncio.gather(
+            *(admin.call("POST", "/provider_keys", document(display_name=f"n{n}")) for n in range(30))
+        )
         assert {status for status, _ in answers} == {200}
         assert luck.client is not None and luck.client.transactions <= 31
         assert luck.client.rows_read <= 30 * 5
@@ -342,7 +350,9 @@ async def test_a_foreign_writer_in_the_last_moment(etcd: EtcdServer, etcd_prefix
         before = await everything(admin)
 
         async def foreign(client: EtcdClient, txn: Callable[[], Any]) -> None:
-            await client.put(f"{etcd_prefix}/provider_keys/foreign", json.dumps(document(display_name="wanted")).encode())
+            await client.put(
+                f"{etcd_prefix}/provider_keys/foreign", json.dumps(document(display_name="wanted")).encode()
+            )
             await committed(client, txn)
 
         luck.plan(foreign)
@@ -393,9 +403,7 @@ async def test_of_fifty_puts_with_if_match_one_wins_a_round(admin: RunningAdmin)
 async def complete(admin: RunningAdmin) -> int:
     """Every resource, history and audit row belongs to the others; how many writes there were."""
     rows = await everything(admin)
-    audits = {
-        key: read_entry(value) for key, value in rows.items() if key.startswith(f"/run{admin.prefix}/audit/")
-    }
+    audits = {key: read_entry(value) for key, value in rows.items() if key.startswith(f"/run{admin.prefix}/audit/")}
     told = [(change.kind, change.id) for entry in audits.values() if entry is not None for change in entry.changes]
     assert len(told) == len(audits), "each is one whole row of one change"
     for kind, id in told:
@@ -466,7 +474,9 @@ async def test_etcd_away_and_back(fresh_etcd: EtcdServer, etcd_prefix: str) -> N
                 await asyncio.sleep(0.05)
             status, body = await admin.call("POST", "/provider_keys", document(display_name="new"))
             assert status == 200, body
-        assert [each["value"]["display_name"] for each in (await admin.call("GET", "/provider_keys"))[1]].count("new") == 1
+        assert [each["value"]["display_name"] for each in (await admin.call("GET", "/provider_keys"))[1]].count(
+            "new"
+        ) == 1
 
 
 async def test_names_after_a_restore(fresh_etcd: EtcdServer, etcd_prefix: str, tmp_path: Path) -> None:

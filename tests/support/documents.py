@@ -125,7 +125,9 @@ SET: Final = (
         {"name": "files", "url": "https://mcp.example.com", "auth_type": "bearer", "secret": MCP_SECRET},
         {"timeout_ms": 5},
     ),
-    Sample("mcp_policies", {"scope": "team", "scope_ref": "team", "allow": ["files__*"]}, {"deny": ["files__rm"]}, None),
+    Sample(
+        "mcp_policies", {"scope": "team", "scope_ref": "team", "allow": ["files__*"]}, {"deny": ["files__rm"]}, None
+    ),
     Sample(
         "a2a_agents",
         {"name": "agent", "url": "https://agent.example.com", "auth_type": "api_key", "secret": AGENT_SECRET},

@@ -21,9 +21,9 @@ async def test_who_what_and_from_where(admin: RunningAdmin) -> None:
     second = {"Authorization": f"Bearer {SECOND_KEY}"}
     answer = await admin.send("PATCH", f"/provider_keys/{entry['id']}", {"api_key": "sk-2"}, headers=second)
     newest, oldest = await found(admin)
-    assert oldest["who"] == "key-0" and oldest["from"] == "127.0.0.1" and oldest["request_id"] == "my-request-1"
+    assert oldest["who"] == "key-1" and oldest["from"] == "127.0.0.1" and oldest["request_id"] == "my-request-1"
     assert oldest["revision"] == entry["revision"] and oldest["at"].endswith("Z")
-    assert newest["who"] == "key-1" and newest["revision"] == answer.json["revision"]
+    assert newest["who"] == "key-2" and newest["revision"] == answer.json["revision"]
     change = {"kind": "provider_keys", "id": entry["id"], "action": "patched", "label": "a", "changed": ["/api_key"]}
     assert newest["changes"] == [change]
     assert "resource written" in admin.logged and "my-request-1" in admin.logged
@@ -52,7 +52,7 @@ async def test_filters_and_pages(admin: RunningAdmin) -> None:
     pages: list[dict[str, Any]] = []
     cursor = ""
     while True:
-        status, body = await admin.call("GET", f"/audit?limit=2{cursor}")
+        _, body = await admin.call("GET", f"/audit?limit=2{cursor}")
         pages += body["items"]
         if body["next_cursor"] is None:
             break

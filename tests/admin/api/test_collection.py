@@ -284,7 +284,9 @@ async def test_unknown_fields_of_foreign_writers_are_not_shown(admin: RunningAdm
     answer = await admin.send("GET", "/models/foreign")
     assert answer.status == 200 and b"canary-unknown" not in answer.body
     status, body = await admin.call("PUT", "/models/foreign", {**answer.json["value"], "model_name": "new"})
-    assert status == 200 and "canary-unknown" not in json.dumps(body), "what it refers to need not exist: it did not before"
+    assert status == 200 and "canary-unknown" not in json.dumps(body), (
+        "what it refers to need not exist: it did not before"
+    )
     stored = await admin.etcd.get(f"{admin.prefix}/models/foreign")
     assert stored is not None and json.loads(stored.value)["future_knob"] == "canary-unknown", "written back unseen"
     assert json.loads(stored.value)["model_name"] == "new"

@@ -111,11 +111,12 @@ async def test_what_is_open_to_all(admin: RunningAdmin, path: str) -> None:
     [
         ("GET", "/nothing", 404, None),
         ("GET", "/models/", 404, None),
-        ("POST", "/api_keys/x/rotate", 404, None),
-        ("GET", "/guardrails", 404, None),
+        ("POST", "/models/x/rotate", 404, None),
+        ("GET", "/secrets", 404, None),
+        ("GET", "/api_keys/x/rotate", 405, "POST"),
         ("PATCH", "/models", 405, "GET,HEAD,POST"),
         ("DELETE", "/models", 405, "GET,HEAD,POST"),
-        ("POST", "/models/x", 405, "DELETE,GET,HEAD,PUT"),
+        ("POST", "/models/x", 405, "DELETE,GET,HEAD,PATCH,PUT"),
         ("POST", "/livez", 405, "GET,HEAD"),
         ("OPTIONS", "/models", 405, "GET,HEAD,POST"),
         ("PROPFIND", "/models", 405, "GET,HEAD,POST"),
@@ -183,7 +184,7 @@ async def test_what_is_noted_of_a_request(admin: RunningAdmin) -> None:
     headers = {"Authorization": f"Bearer {SECOND_KEY}", "x-aisix-request-id": "note-1"}
     await admin.send("GET", "/models/some-id?token=canary-query", headers=headers)
     line = next(line for line in admin.lines.entries if line.get("request_id") == "note-1")
-    assert (line["route"], line["status"], line["admin_key"]) == ("/admin/v1/models/{id}", 404, 1)
+    assert (line["route"], line["status"], line["admin_key"]) == ("/admin/v1/models/{id}", 404, "key-2")
     assert "canary-query" not in admin.logged
     series = 'aisix_admin_requests_total{method="GET",route="/admin/v1/models/{id}",status="404"} 1.0'
     assert series in admin.scraped

@@ -14,8 +14,10 @@ from aisix_admin.errors import BrokenBody, HungUp, WrongMediaType
 
 from tests.support.admin import ADMIN_KEY, RunningAdmin
 
-HEAD = f"POST /admin/v1/models HTTP/1.1\r\nHost: x\r\nx-api-key: {ADMIN_KEY}\r\nContent-Type: application/json\r\n"
-DOCUMENT = b'{"display_name":"m","provider":"openai","model_name":"x","provider_key_id":"k"}'
+HEAD = (
+    f"POST /admin/v1/provider_keys HTTP/1.1\r\nHost: x\r\nx-api-key: {ADMIN_KEY}\r\nContent-Type: application/json\r\n"
+)
+DOCUMENT = b'{"display_name":"m","api_key":"k"}'
 LENGTH = f"Content-Length: {len(DOCUMENT)}\r\n"
 
 
@@ -63,7 +65,7 @@ def test_encodings(encodings: list[str], plain: bool) -> None:
         (HEAD + "Transfer-Encoding: chunked\r\n", b"1\r\n{}\r\n0\r\n\r\n", 400),
         (HEAD + "Expect: canary\r\n" + LENGTH, DOCUMENT, 417),
         ("GET /canary HTTP/1.1\r\nHost: x\r\nExpect: canary\r\n", b"", 417),
-        ("LOCK /admin/v1/models HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nExpect: canary\r\n", b"", 417),
+        ("LOCK /admin/v1/provider_keys HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nExpect: canary\r\n", b"", 417),
         (HEAD.replace("HTTP/1.1", "HTTP/1.0") + "Expect: canary\r\n" + LENGTH, DOCUMENT, 200),
     ],
 )
@@ -127,5 +129,5 @@ async def test_a_client_that_leaves_is_no_error_of_ours(admin: RunningAdmin) -> 
         while not admin.front.connections:
             await asyncio.sleep(0.01)
     writer.transport.abort()
-    await counted(admin, 'aisix_admin_requests_total{method="POST",route="/admin/v1/models",status="499"} 1.0')
+    await counted(admin, 'aisix_admin_requests_total{method="POST",route="/admin/v1/provider_keys",status="499"} 1.0')
     assert {line["log_level"] for line in admin.lines.entries} <= {"info", "debug"}, admin.logged

@@ -8,6 +8,7 @@ import pytest
 from tests.support.admin import RunningAdmin
 from tests.support.documents import SAMPLES, SET
 
+ROUTE = {**SAMPLES["passthrough_routes"].document, "name": "x", "provider_key_id": "none"}
 GROUP = {"display_name": "group", "routing": {"targets": [{"model": "gpt"}]}}
 
 
@@ -22,12 +23,16 @@ async def stocked(admin: RunningAdmin) -> RunningAdmin:
 @pytest.mark.parametrize(
     ("kind", "broken", "at"),
     [
-        ("models", {**SAMPLES["models"].document, "provider_key_id": "none"}, "/provider_key_id"),
+        ("models", {**SAMPLES["models"].document, "display_name": "x", "provider_key_id": "none"}, "/provider_key_id"),
         ("models", {"display_name": "g", "routing": {"targets": [{"model": "none"}]}}, "/routing/targets/0/model"),
         ("guardrail_attachments", {"guardrail_id": "none", "scope_type": "env", "priority": 0}, "/guardrail_id"),
         ("cache_policies", {"name": "x", "applies_to": "model:none"}, "/applies_to"),
-        ("claim_mappings", {**SAMPLES["claim_mappings"].document, "name": "x", "jwt_provider": "none"}, "/jwt_provider"),
-        ("passthrough_routes", {**SAMPLES["passthrough_routes"].document, "provider_key_id": "n"}, "/provider_key_id"),
+        (
+            "claim_mappings",
+            {**SAMPLES["claim_mappings"].document, "name": "x", "jwt_provider": "none"},
+            "/jwt_provider",
+        ),
+        ("passthrough_routes", ROUTE, "/provider_key_id"),
         (
             "rate_limit_policies",
             {**SAMPLES["rate_limit_policies"].document, "name": "x", "scope_ref": "none"},

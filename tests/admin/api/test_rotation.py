@@ -41,9 +41,11 @@ async def test_keys_overlap(admin: RunningAdmin) -> None:
     assert "previous_keys" not in body["value"], "an overlap can be ended"
 
 
-@pytest.mark.parametrize("body", [{"overlap_seconds": -1}, {"overlap_seconds": 1.5}, {"overlap": 1}, {"overlap_seconds": 10**9}])
+@pytest.mark.parametrize(
+    "body", [{"overlap_seconds": -1}, {"overlap_seconds": 1.5}, {"overlap": 1}, {"overlap_seconds": 10**9}]
+)
 async def test_what_is_refused(admin: RunningAdmin, body: object) -> None:
-    entry = await admin.create("api_keys", {"allowed_models": []})
+    entry = await admin.create("api_keys", {"allowed_models": [], "key": "sk-mine"})
     status, answer = await admin.call("POST", f"/api_keys/{entry['id']}/rotate", body)
     assert status == 400 and answer["errors"][0]["path"]
     assert (await admin.call("GET", f"/api_keys/{entry['id']}"))[1] == entry

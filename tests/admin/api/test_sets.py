@@ -72,7 +72,7 @@ async def test_every_problem_and_nothing_written(admin: RunningAdmin) -> None:
     assert status == 409
     assert not (await admin.etcd.range(admin.prefix + "/")).rows
     assert not (await admin.etcd.range(f"/run{admin.prefix}/")).rows
-    for wrong in (
+    nonsense: tuple[Any, ...] = (
         {},
         {"resources": {}},
         {"resources": [1]},
@@ -83,7 +83,8 @@ async def test_every_problem_and_nothing_written(admin: RunningAdmin) -> None:
         {"delete": [{"kind": "models"}]},
         {"delete": [{"kind": "models", "id": "none"}]},
         {"resources": [{**twice[0], "id": "a\nb"}]},
-    ):
+    )
+    for wrong in nonsense:
         status, body = await admin.call("POST", "/apply", wrong)
         assert status == 400 and body["errors"][0]["path"].startswith("/"), wrong
 
@@ -126,7 +127,9 @@ async def test_a_dry_run_writes_nothing(admin: RunningAdmin) -> None:
     status, body = await admin.call("POST", "/validate", {"kind": "provider_keys", "value": KEY})
     assert status == 200 and body["valid"] and body["value"]["api_key"] == "***"
     assert body["value"]["strip_headers"], "as it would be stored: defaults written out"
-    status, body = await admin.call("POST", "/validate", {"kind": "provider_keys", "value": {"display_name": 1, "x": 1}})
+    status, body = await admin.call(
+        "POST", "/validate", {"kind": "provider_keys", "value": {"display_name": 1, "x": 1}}
+    )
     assert status == 200 and not body["valid"]
     assert {each["path"] for each in body["errors"]} == {"/value/display_name", "/value/api_key", "/value/x"}
     status, body = await admin.call("POST", "/validate", {"kind": "models", "value": dict(SAMPLES["models"].document)})

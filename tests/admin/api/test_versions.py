@@ -39,7 +39,7 @@ async def test_every_write_is_a_version(stocked: RunningAdmin) -> None:
     assert [each["version"] for each in (newest, middle, first)] == [3, 2, 1]
     assert newest["value"] is None and middle["value"] == patched["value"]
     assert middle["revision"] == patched["revision"] < newest["revision"]
-    assert middle["changed"] == ["/model_name", "/timeout"] and middle["by"] == "key-0" and middle["at"].endswith("Z")
+    assert middle["changed"] == ["/model_name", "/timeout"] and middle["by"] == "key-1" and middle["at"].endswith("Z")
     status, body = await stocked.call("GET", f"{path}/history/diff?from=1&to=2")
     assert status == 200
     assert body["changes"] == [

@@ -4,7 +4,7 @@ The library (3.0.0b2, the newest there is) writes Swagger 2.0 only; the subclass
 what it collected from the decorators. It registers nothing on the application and serves no page of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from aiohttp import web
@@ -21,14 +21,14 @@ from .schemas import AnyOf, Tagged
 TITLE: Final = "AISIX Admin API"
 _METHODS: Final = frozenset({"get", "post", "put", "patch", "delete"})
 _ABOUT: Final = (
-    "Provider keys, models and caller keys of the gateway. Changes are used by every proxy as soon as etcd has them. "
+    "Every resource of the gateway. Changes are used by every proxy as soon as etcd has them. "
     "Secrets are shown as `***`; written back as `***` they are kept."
 )
 
 
-def describe(app: web.Application) -> dict[str, Any]:
-    """The document for all decorated routes of `app`."""
-    return _ApiSpec31().describe(app)
+def describe(routes: Iterable[web.AbstractRoute]) -> dict[str, Any]:
+    """The document for those of `routes` that are decorated. Takes a good part of a second: for a thread."""
+    return _ApiSpec31().describe(routes)
 
 
 class _ApiSpec31(AiohttpApiSpec):  # type: ignore[misc] # the library has no types
@@ -46,9 +46,10 @@ class _ApiSpec31(AiohttpApiSpec):  # type: ignore[misc] # the library has no typ
         self.plugin.converter.add_attribute_function(_choices)  # type: ignore[no-untyped-call]
         self.spec.components.security_scheme("AdminBearer", {"type": "http", "scheme": "bearer"})
         self.spec.components.security_scheme("AdminKey", {"type": "apiKey", "in": "header", "name": "x-api-key"})
+        self.spec.components.security_scheme("ProxyBearer", {"type": "http", "scheme": "bearer"})
 
-    def describe(self, app: web.Application) -> dict[str, Any]:
-        for route in app.router.routes():
+    def describe(self, routes: Iterable[web.AbstractRoute]) -> dict[str, Any]:
+        for route in routes:
             self._register_route(route, route.method.lower(), route.handler)
         document: dict[str, Any] = self.swagger_dict()
         return document
@@ -66,11 +67,11 @@ class _ApiSpec31(AiohttpApiSpec):  # type: ignore[misc] # the library has no typ
         ]
         for schema in data.get("schemas", ()):
             needed = schema["options"].get("required", True)
-            operation["requestBody"] = {"required": needed, "content": _json(schema["schema"])}
+            operation["requestBody"] = {"required": needed, "content": _json(schema["schema"], schema["example"])}
         operation["responses"] = {
             code: {
                 "description": answer.get("description") or "",
-                **({"content": _json(answer["schema"])} if "schema" in answer else {}),
+                **({"content": _json(answer["schema"], answer.get("example"))} if "schema" in answer else {}),
             }
             for code, answer in sorted(data["responses"].items())
         }
@@ -98,5 +99,7 @@ def _choices(converter: Any, field: Any, **_: Any) -> dict[str, Any]:
     return {"anyOf": [converter.field2property(choice) for choice in field.choices]}
 
 
-def _json(schema: Any) -> dict[str, Any]:
-    return {"application/json": {"schema": schema}}
+def _json(schema: Any, example: Any = None) -> dict[str, Any]:
+    if isinstance(example, dict):  # the library notes what it does with examples among their members
+        example = {name: item for name, item in example.items() if name != "add_to_refs"}
+    return {"application/json": {"schema": schema, **({"example": example} if example else {})}}

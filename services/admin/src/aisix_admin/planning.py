@@ -116,12 +116,13 @@ class Planner:
     @property
     def structural(self) -> bool:
         """Whether a row, a name or a reference comes or goes."""
-        return any(
-            (before := self._before[edit.place]) is None
-            or edit.value is None
-            or (before.name, before.points) != (self._after[edit.place].name, self._after[edit.place].points)
-            for edit in self.edits
-        )
+        return any(self._structural(edit) for edit in self.edits)
+
+    def _structural(self, edit: Edit) -> bool:
+        before, after = self._before[edit.place], self._after[edit.place]
+        if before is None or edit.value is None:
+            return before is not None or edit.value is not None
+        return (before.name, before.points) != (after.name, after.points)
 
     def claims(self) -> Iterator[tuple[Edit, str]]:
         """(edit, name) of every name that is new to its row."""

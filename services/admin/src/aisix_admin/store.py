@@ -172,7 +172,7 @@ class _Call:
 
     async def _look(self) -> tuple[View, KeyValue | None, Written | None]:
         """The view, the turn row, and what was committed where a lost attempt turns out to have been."""
-        listings = self._index.listings
+        listings, known = self._index.listings, self._index.revision  # before the read: etcd cannot be older then
         resources = [self._roots.resource(*place) for place in self._targets]
         histories = [self._roots.history(*place) for place in self._targets]
         audits = [self._roots.audit(segment) for segment in self._lost]
@@ -190,22 +190,25 @@ class _Call:
             if audit is not None:
                 return view, None, await self._committed(plan, edits, audit.mod_revision)
         turn = rows[2 * count]
-        await self._catch_up(found.revision, turn.mod_revision if turn else 0, listings)
+        if found.revision < known:
+            await self._relisted(listings)
+        await self._caught_up(turn.mod_revision if turn else 0)
         return view, turn, None
 
-    async def _catch_up(self, now: int, structural: int, listings: int) -> None:
-        """Wait until the index knows every structural write of ours up to `structural`, and is of this etcd."""
+    async def _relisted(self, listings: int) -> None:
+        """etcd was restored from an older backup: wait until the index is made anew of what is there now."""
+        try:
+            async with asyncio.timeout(_RELIST):
+                await self._follower.until(lambda: self._index.listings != listings)
+        except TimeoutError:
+            raise StoreAway(
+                "etcd went back in time, as after a restore from a backup, and its names are not read anew yet: "
+                "send the request again"
+            ) from None
+
+    async def _caught_up(self, structural: int) -> None:
+        """Wait until the index knows every structural write of ours up to the revision `structural`."""
         await self._follower.until(lambda: self._index.listed)
-        if now < self._index.revision:
-            # etcd was restored from an older backup: what the index knows of names is not what is there now.
-            try:
-                async with asyncio.timeout(_RELIST):
-                    await self._follower.until(lambda: self._index.listings != listings)
-            except TimeoutError:
-                raise StoreAway(
-                    "etcd went back in time, as after a restore from a backup, and its names are not read anew yet: "
-                    "send the request again"
-                ) from None
         try:
             async with asyncio.timeout(_CATCH_UP):
                 await self._follower.until(lambda: self._index.revision >= structural)

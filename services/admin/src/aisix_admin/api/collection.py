@@ -15,6 +15,7 @@ from aisix_common.resources import API_KEYS, Kind, Rejected, masked, read
 from aisix_common.secret import MASK
 
 from ..errors import Undecodable
+from ..examples import DOCUMENTS
 from ..listing import Position, Query, cursor
 from ..planning import Edit, View
 from ..preconditions import etag
@@ -96,7 +97,7 @@ def creating(kind: Kind[Any], services: Services) -> Handler:
         return written_entry(edit, written.revision, request, {**more, **receipt})
 
     gives(handler, shapes.created(kind), "The resource as it was stored, with its new id.")
-    takes(handler, shapes.written(kind))
+    takes(handler, shapes.written(kind), example=DOCUMENTS[kind.name])
     return described(
         handler, kind, "create", f"Create one of {kind.name}", writes=True, body=True, query=shapes.WRITE_QUERY
     )
@@ -116,7 +117,7 @@ def replacing(kind: Kind[Any], services: Services) -> Handler:
         return written_entry(written.edits[0], written.revision, request, receipt)
 
     gives(handler, shapes.entry(kind), "The resource as it is stored now.")
-    takes(handler, shapes.written(kind))
+    takes(handler, shapes.written(kind), example=DOCUMENTS[kind.name])
     return described(
         handler,
         kind,

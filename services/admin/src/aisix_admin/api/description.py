@@ -6,6 +6,7 @@ from typing import Any, Final
 from aiohttp_apispec import docs, json_schema, response_schema
 from marshmallow import Schema
 
+from ..examples import PROBLEM
 from .edge import Handler
 from .shapes import Error
 
@@ -27,7 +28,10 @@ def describe(
 
     `query` are parameters as OpenAPI has them; `admin` is whether an admin key is needed.
     """
-    responses = {str(code): {"schema": Error(), "description": text} for code, text in errors.items()}
+    responses = {
+        str(code): {"schema": Error(), "description": text, **({"example": PROBLEM} if code == 400 else {})}
+        for code, text in errors.items()
+    }
     described: Handler = docs(
         tags=[tag],
         summary=summary,
@@ -39,13 +43,18 @@ def describe(
     return described
 
 
-def takes(handler: Handler, schema: Schema, *, required: bool = True) -> Handler:
+def takes(
+    handler: Handler, schema: Schema, *, required: bool = True, example: Mapping[str, Any] | None = None
+) -> Handler:
     """Note that `handler` takes a JSON body of `schema`."""
-    described: Handler = json_schema(schema, required=required)(handler)
+    given = dict(example) if example is not None else None
+    described: Handler = json_schema(schema, required=required, example=given)(handler)
     return described
 
 
-def gives(handler: Handler, schema: Schema, text: str) -> Handler:
+def gives(handler: Handler, schema: Schema, text: str, *, example: object = None) -> Handler:
     """Note that `handler` answers 200 with `schema`."""
     described: Handler = response_schema(schema, 200, description=text)(handler)
+    if example is not None:
+        described.__apispec__["responses"]["200"]["example"] = example  # type: ignore[attr-defined]
     return described

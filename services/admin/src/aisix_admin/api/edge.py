@@ -32,6 +32,7 @@ from ..errors import (
 )
 from ..preconditions import etag
 from ..services import Services
+from ..throttle import Throttled
 from .intake import require_known_expectation
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -63,6 +64,8 @@ def refusal(error: AdminError) -> web.Response:
         response.headers["Allow"] = error.allowed
     if isinstance(error, PreconditionFailed) and error.revision is not None:
         response.headers["ETag"] = etag(error.revision)
+    if isinstance(error, Throttled):
+        response.headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, BrokenBody):
         response.force_close()
     return response

@@ -40,6 +40,6 @@ def rotating(services: Services) -> Handler:
         return answer(body, headers={"ETag": etag(written.revision)})
 
     gives(handler, shapes.rotated(), "The entry, and the new key: shown this once.")
-    takes(handler, shapes.Rotation(), required=False)
+    takes(handler, shapes.Rotation(), required=False, example={"overlap_seconds": 3600})
     describe = partial(described, handler, API_KEYS, "rotate", "Give a caller key a new secret")
     return describe(one=True, writes=True, body=True, query=shapes.WRITE_QUERY)

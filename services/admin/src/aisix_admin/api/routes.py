@@ -59,10 +59,10 @@ ALIASED: Final = tuple(route for kind in KINDS if kind.name in ALIASES for route
 def mount(app: web.Application, services: Services) -> None:
     """Put all routes on `app`, and the document that describes them."""
     _add(app, services, ROUTES)
-    document = describe(app)
+    described = list(app.router.routes())
     _add(app, services, ALIASED)
     _add(app, services, COMPAT_ROUTES)
-    app.router.add_get("/admin/openapi.json", status.openapi(document))
+    app.router.add_get("/admin/openapi.json", status.openapi(lambda: describe(described)))
     pages.mount(app)
 
 

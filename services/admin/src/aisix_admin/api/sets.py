@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
@@ -11,6 +11,7 @@ from aisix_common.errors import Problem
 from aisix_common.resources import BY_NAME, KINDS, Rejected, masked, read
 
 from ..errors import Conflict, Forbidden, InUse, Invalid
+from ..examples import DOCUMENTS, SET
 from ..planning import Edit, View, require_few
 from ..services import Services
 from ..sets import Member, edits_of, placed, read_set
@@ -20,7 +21,7 @@ from .description import describe, gives, takes
 from .edge import BREATH, WHO, Handler, answer
 from .writing import commit, document_of, manner
 
-_BODY_ERRORS = {
+_BODY_ERRORS: Final[Mapping[int, str]] = {
     400: "Not JSON, or documents break rules: `errors` lists all, each at its place in the body.",
     401: "No valid admin key.",
     403: "The admin key is a viewer's.",
@@ -51,7 +52,7 @@ def validating(services: Services) -> Handler:
         return answer({"valid": True, "changes": [_told(edit) for edit in edits]})
 
     gives(handler, shapes.Validation(), "`valid`, and what is wrong or what would be written.")
-    takes(handler, shapes.Candidate())
+    takes(handler, shapes.Candidate(), example={"kind": "models", "value": DOCUMENTS["models"]})
     summary = "Check documents without writing them"
     return describe(handler, tag="sets", name="validate", summary=summary, errors=_BODY_ERRORS)
 
@@ -87,7 +88,7 @@ def applying(services: Services) -> Handler:
         return answer({"results": results, "revision": written.revision, **receipt})
 
     gives(handler, shapes.SetWritten(), "What was done with each member; all of it at one revision.")
-    takes(handler, shapes.ResourceSet())
+    takes(handler, shapes.ResourceSet(), example=SET)
     errors = {**_BODY_ERRORS, 409: "A name is in use, or others refer to what is deleted, or file mode."}
     summary = "Write a set of documents in one transaction"
     return describe(handler, tag="sets", name="apply", summary=summary, errors=errors, query=shapes.WRITE_QUERY)

@@ -50,6 +50,7 @@ class ModelStatus(Schema):
     display_name = fields.String(required=True)
     kind = fields.String(required=True, metadata={"enum": ["direct", "routing", "ensemble", "semantic"]})
     status = fields.String(required=True, metadata={"enum": ["healthy", "unhealthy", "not_applicable"]})
+    status_reason = fields.String()
 
 
 class ConfigAge(Schema):

@@ -1,9 +1,10 @@
 """What is not in the resources: how the models are doing, the description of this API, and the probes."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 from aiohttp import web
 from marshmallow import Schema, fields
 
@@ -107,11 +108,15 @@ def instances(services: Services) -> Handler:
     return describe(handler, tag="health", name="instances", summary=summary, errors=errors)
 
 
-def openapi(document: Mapping[str, Any]) -> Handler:
-    """GET of the description of this API."""
+def openapi(make: Callable[[], Mapping[str, Any]]) -> Handler:
+    """GET of the description of this API, which `make` makes when it is first asked for."""
+    turn, made = asyncio.Lock(), bytearray()
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        return answer(document)
+        async with turn:
+            if not made:
+                made.extend(await asyncio.to_thread(lambda: msgspec.json.encode(make())))
+        return web.Response(body=bytes(made), content_type="application/json")
 
     return handler
 

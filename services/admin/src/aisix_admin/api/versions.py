@@ -70,7 +70,7 @@ def rolling_back(kind: Kind[Any], services: Services) -> Handler:
         return written_entry(written.edits[0], written.revision, request, receipt)
 
     gives(handler, shapes.entry(kind), "The resource as it is stored now.")
-    takes(handler, shapes.Step())
+    takes(handler, shapes.Step(), example={"version": 1})
     return described(
         handler,
         kind,
