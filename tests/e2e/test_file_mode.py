@@ -16,7 +16,7 @@ import pytest
 
 from tests.support import provider as providers
 from tests.support.etcd import free_port
-from tests.support.gateway import CALLER_KEY, PROVIDER_SECRET, Gateway, until
+from tests.support.gateway import ADMIN_KEY, CALLER_KEY, PROVIDER_SECRET, Gateway, until
 
 pytestmark = pytest.mark.e2e
 
@@ -56,7 +56,7 @@ def write(folder: Path, workers: int) -> tuple[Path, tuple[int, int, int]]:
     config = {
         "resources_file": str(folder / "resources.yaml"),
         "proxy": {"addr": f"127.0.0.1:{ports[0]}", "workers": workers},
-        "admin": {"enabled": False},
+        "admin": {"addr": f"127.0.0.1:{ports[1]}", "admin_keys": [ADMIN_KEY]},
         "observability": {"log_format": "json", "metrics": {"prometheus": {"addr": f"127.0.0.1:{ports[2]}"}}},
         "managed": {"snapshot_cache_path": str(folder / "snapshot.cache")},
         "shutdown": {"min_drain_secs": 0},
@@ -87,8 +87,8 @@ async def running(folder: Path, text: str, workers: int = 1) -> AsyncIterator[Fi
 
         async def ready() -> bool:
             assert process.poll() is None, gateway.log.read_text()
-            async with http.get(f"{gateway.proxy}/readyz") as response:
-                return response.status == 200
+            async with http.get(f"{gateway.proxy}/readyz") as proxy, http.get(f"{gateway.admin}/readyz") as admin:
+                return (proxy.status, admin.status) == (200, 200)
 
         try:
             await until(ready, 20)
@@ -112,10 +112,18 @@ async def test_sighup(provider: providers.Provider, tmp_path: Path, workers: int
         source = (await gateway.status())["source"]
         assert source["type"] == "file"
         assert "connected" not in source
+        assert [row["revision"] for row in await gateway.call("GET", "models")] == [1]
+        refusal = await gateway.call("POST", "models", {"display_name": "x"}, expect=409)
+        assert str(gateway.resources) in refusal["error_msg"]
 
         gateway.resources.write_text(TEXT.format(base=provider.base, allowed=""))
         gateway.signal(signal.SIGHUP)
         await gateway.answers(403)
+
+        async def followed() -> bool:
+            return [row["revision"] for row in await gateway.call("GET", "models")] == [2]
+
+        await until(followed)
 
         gateway.resources.write_text(text + "- {display_name: sk-name, nonsense: sk-canary}\n")
         gateway.signal(signal.SIGHUP)

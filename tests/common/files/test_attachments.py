@@ -48,7 +48,7 @@ def test_their_order() -> None:
 
 
 def test_policies() -> None:
-    documents = [{"scope": "env", "allow": [], "enabled": each} for each in (True, False, False)]
+    documents: list[dict[str, Any]] = [{"scope": "env", "allow": [], "enabled": each} for each in (True, False, False)]
     verdict = judge_mcp_policies([check(BY_NAME["mcp_policies"], each) for each in documents])
     assert verdict.blocking == ["mcp_policies: 1 enabled, which a file cannot hold: grants of tools change"]
     assert verdict.notes == ["mcp_policies: 2 disabled, left out"]

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from ..errors import ConfigurationError
+from ..errors import AisixError, ConfigurationError
 from ..processes import hold_lifeline
 from ..settings import Loaded, load, refuse_unbuilt
 from ..settings.loader import report
@@ -25,8 +25,8 @@ def service_command(
 ) -> int:
     """Run the service that `prepare` makes of the path and the content of its configuration.
 
-    Returns the process exit code: what the service returned, or 1 with the reason on stderr when `prepare` or the
-    configuration raised ConfigurationError.
+    Returns the process exit code: what the service returned, or 1 with the reason on stderr when the configuration
+    cannot be loaded or `prepare` raised an error of ours.
     """
     open_closed_streams()
     hold_lifeline(os.environ)
@@ -45,8 +45,8 @@ def service_command(
         loaded = load(options.config, os.environ)
         refuse_unbuilt(loaded.settings)
         run = prepare(options.config, loaded)
-    except ConfigurationError as error:
-        text = report(error)
+    except AisixError as error:
+        text = report(error) if isinstance(error, ConfigurationError) else str(error)
         if sys.stderr is not None:  # as it is where descriptor 2 was closed
             sys.stderr.write(text if text.startswith("Error: ") else f"Error: {text}")
             sys.stderr.write("\n")
