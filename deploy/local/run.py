@@ -111,7 +111,11 @@ def write_config(ports: tuple[int, int, int], etcd_port: int, key: str) -> Path:
     config = {
         "etcd": {"endpoints": [f"http://127.0.0.1:{etcd_port}"]},
         "proxy": {"addr": f"127.0.0.1:{proxy}"},
-        "admin": {"addr": f"127.0.0.1:{admin}", "admin_keys": [key]},
+        "admin": {
+            "addr": f"127.0.0.1:{admin}",
+            "admin_keys": [key],
+            "playground_proxy_url": f"http://127.0.0.1:{proxy}",
+        },
         "observability": {"log_format": "text", "metrics": {"prometheus": {"addr": f"127.0.0.1:{metrics}"}}},
         "managed": {"snapshot_cache_path": str(RUN_DIRECTORY / "snapshot.cache")},
         "shutdown": {"min_drain_secs": 0},
@@ -187,6 +191,7 @@ class LocalRun:
             f"Admin API:  curl -sS {self._admin}/admin/v1/models"
             f' -H "Authorization: Bearer $(cat {RUN_DIRECTORY}/admin.key)"'
         )
+        say(f"API docs:   {self._admin}/admin/docs")
         say(f"Metrics:    curl -sS {self._metrics}/metrics")
         say("Ctrl-C stops everything.\n")
 

@@ -34,6 +34,26 @@ def test_the_credential_of_a_request(authorization: str | None, api_key: str | N
     assert credential(authorization, api_key) == presented
 
 
+@pytest.mark.parametrize(
+    ("authorization", "api_key", "presented"),
+    [
+        ("k", None, "k"),
+        ("k", "other", "k"),
+        ("bearer k", None, "k"),
+        ("BEARER  k ", None, "k"),
+        ("Bearer k", None, "k"),
+        ("Bearer ", None, None),
+        ("", "k", None),
+        (None, " k ", "k"),
+        ("Basic k", None, "Basic k"),
+    ],
+)
+def test_the_older_dialect_takes_the_key_alone(
+    authorization: str | None, api_key: str | None, presented: str | None
+) -> None:
+    assert credential(authorization, api_key, bare=True) == presented
+
+
 def test_positions_and_hashes() -> None:
     keys = AdminKeys([Secret("canary-1"), Secret("two"), Secret("naïve")])
     assert [keys.position(text) for text in ("canary-1", "two", "naïve", "three", "", None)] == [

@@ -39,10 +39,15 @@ class Admin:
         return self.role == "admin"
 
 
-def credential(authorization: str | None, api_key: str | None) -> str | None:
-    """The key a request presents, or None. A present Authorization header decides alone, even when it is malformed."""
+def credential(authorization: str | None, api_key: str | None, *, bare: bool = False) -> str | None:
+    """The key a request presents, or None. A present Authorization header decides alone, even when it is malformed.
+
+    `bare`: as the older dialect has it, the key alone will do, and `Bearer` may be spelt in any letter case.
+    """
     if authorization is not None:
         scheme, _, token = authorization.partition(" ")
+        if bare:
+            return (token if scheme.lower() == "bearer" else authorization).strip() or None
         return (token.strip() or None) if scheme == "Bearer" else None
     return (api_key.strip() or None) if api_key is not None else None
 

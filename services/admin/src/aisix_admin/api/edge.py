@@ -71,15 +71,18 @@ def refusal(error: AdminError) -> web.Response:
     return response
 
 
-def authenticated(handler: Handler, services: Services, *, writes: bool = False, stateful: bool = False) -> Handler:
+def authenticated(
+    handler: Handler, services: Services, *, writes: bool = False, stateful: bool = False, bare: bool = False
+) -> Handler:
     """`handler` behind the admin keys. Keeps what aiohttp-apispec noted on it.
 
     `writes`: not for viewers. `stateful`: it needs etcd; in file mode it is refused, to those who may ask at all.
+    `bare`: see `auth.credential`.
     """
 
     @functools.wraps(handler)
     async def guarded(request: web.Request) -> web.StreamResponse:
-        request[WHO] = admin = await _admin(request, services)
+        request[WHO] = admin = await _admin(request, services, bare)
         if writes and not admin.writes:
             raise Forbidden
         if services.file is not None and (writes or stateful):
@@ -89,13 +92,14 @@ def authenticated(handler: Handler, services: Services, *, writes: bool = False,
     return guarded
 
 
-async def _admin(request: web.Request, services: Services) -> Admin:
+async def _admin(request: web.Request, services: Services, bare: bool) -> Admin:
     """Whose key the request presents. Raises Unauthenticated, later with every failure of one address."""
     authorization = request.headers.getall("Authorization", [])
     address = request.remote or ""
     presented = None
     if len(authorization) <= 1:  # two readers could believe different ones
-        presented = credential(authorization[0] if authorization else None, request.headers.get("x-api-key"))
+        header = authorization[0] if authorization else None
+        presented = credential(header, request.headers.get("x-api-key"), bare=bare)
     admin = services.admin_keys.who(presented)
     if admin is not None:
         services.throttle.succeeded(address)

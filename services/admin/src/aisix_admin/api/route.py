@@ -20,3 +20,5 @@ class Route:
     """Not for viewers, and not where resources come from a file."""
     stateful: bool = False
     """Not where there is no etcd."""
+    bare: bool = False
+    """Whether the key may stand alone in Authorization, without `Bearer`."""

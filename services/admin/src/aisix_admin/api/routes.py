@@ -70,7 +70,7 @@ def _add(app: web.Application, services: Services, routes: Sequence[Route]) -> N
     for route in routes:
         handler = route.make(services)
         if route.admin:
-            handler = authenticated(handler, services, writes=route.writes, stateful=route.stateful)
+            handler = authenticated(handler, services, writes=route.writes, stateful=route.stateful, bare=route.bare)
         if route.method == "GET":
             app.router.add_get(route.path, handler)  # answers HEAD, too
         else:

@@ -15,11 +15,11 @@ def _calls(kind: Translation) -> Sequence[Route]:
     path = f"/aisix/admin/{kind.collection.name}"
     one = f"{path}/{{id}}"
     return (
-        Route("GET", path, partial(calls.listing, kind)),
-        Route("POST", path, partial(calls.creating, kind), writes=True),
-        Route("GET", one, partial(calls.getting, kind)),
-        Route("PUT", one, partial(calls.replacing, kind), writes=True),
-        Route("DELETE", one, partial(calls.deleting, kind), writes=True),
+        Route("GET", path, partial(calls.listing, kind), bare=True),
+        Route("POST", path, partial(calls.creating, kind), writes=True, bare=True),
+        Route("GET", one, partial(calls.getting, kind), bare=True),
+        Route("PUT", one, partial(calls.replacing, kind), writes=True, bare=True),
+        Route("DELETE", one, partial(calls.deleting, kind), writes=True, bare=True),
     )
 
 
