@@ -10,12 +10,11 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from aisix_admin.audit import Actor, read_entry
+from aisix_admin.audit import Actor
 from aisix_admin.auth import AdminKeys
 from aisix_admin.decisions import Decisions
 from aisix_admin.errors import Conflict, StoreAway
 from aisix_admin.follow import Follower
-from aisix_admin.history import read_history
 from aisix_admin.index import ResourceIndex
 from aisix_admin.rows import DEADLINE, Etcd, Roots
 from aisix_admin.store import Manner, ResourceStore, Written
@@ -38,6 +37,7 @@ from aisix_common.store.types import (
 from aisix_common.tasks import TaskOwner
 
 from tests.support.admin import RunningAdmin, running_admin
+from tests.support.consistency import everything
 from tests.support.cutproxy import CutProxy
 from tests.support.etcd import EtcdCluster, EtcdServer
 
@@ -347,7 +347,7 @@ async def test_a_foreign_writer_in_the_last_moment(etcd: EtcdServer, etcd_prefix
     async with running_admin(etcd.endpoint, etcd_prefix, via=luck) as admin:
         entry = await admin.create("provider_keys", document(display_name="mine"))
         assert luck.client is not None
-        before = await everything(admin)
+        before = (await everything(admin.etcd, etcd_prefix)).rows
 
         async def foreign(client: EtcdClient, txn: Callable[[], Any]) -> None:
             await client.put(
@@ -361,18 +361,12 @@ async def test_a_foreign_writer_in_the_last_moment(etcd: EtcdServer, etcd_prefix
         luck.plan(foreign)
         status, body = await admin.call("PATCH", f"/provider_keys/{entry['id']}", {"display_name": "wanted"})
         assert status == 409, body
-        after = await everything(admin)
+        after = (await everything(admin.etcd, etcd_prefix)).rows
         foreign_key = f"{etcd_prefix}/provider_keys/foreign"
         turn = f"/run{etcd_prefix}/turn"
-        assert {key: row for key, row in after.items() if key not in (foreign_key, turn)} == {
-            key: row for key, row in before.items() if key != turn
+        assert {key: row.value for key, row in after.items() if key not in (foreign_key, turn)} == {
+            key: row.value for key, row in before.items() if key != turn
         }
-
-
-async def everything(admin: RunningAdmin) -> dict[str, bytes]:
-    """All rows of the admin, by key."""
-    found = [await admin.etcd.range(root) for root in (admin.prefix + "/", f"/run{admin.prefix}/")]
-    return {row.key: row.value for each in found for row in each.rows}
 
 
 async def test_of_fifty_creators_one_wins(admin: RunningAdmin) -> None:
@@ -400,23 +394,6 @@ async def test_of_fifty_puts_with_if_match_one_wins_a_round(admin: RunningAdmin)
         assert (await admin.call("GET", path))[1] == winner.json
 
 
-async def complete(admin: RunningAdmin) -> int:
-    """Every resource, history and audit row belongs to the others; how many writes there were."""
-    rows = await everything(admin)
-    audits = {key: read_entry(value) for key, value in rows.items() if key.startswith(f"/run{admin.prefix}/audit/")}
-    told = [(change.kind, change.id) for entry in audits.values() if entry is not None for change in entry.changes]
-    assert len(told) == len(audits), "each is one whole row of one change"
-    for kind, id in told:
-        history = read_history(rows[f"/run{admin.prefix}/history/{kind}/{id}"])
-        assert len(history.versions) == told.count((kind, id))
-        stored = json.loads(rows[f"{admin.prefix}/{kind}/{id}"])
-        assert history.last is not None and history.last.value is not None
-        assert stored["display_name"] == history.last.value["display_name"]
-    resources = {key for key in rows if key.startswith(admin.prefix + "/")}
-    assert resources == {f"{admin.prefix}/{kind}/{id}" for kind, id in told}
-    return len(told)
-
-
 async def test_a_leader_that_dies_under_writes(tmp_path: Path, etcd_prefix: str) -> None:
     """What was answered is there; what was not is there as a whole, with its audit row, or not at all."""
     with EtcdCluster(tmp_path) as cluster:
@@ -440,7 +417,7 @@ async def test_a_leader_that_dies_under_writes(tmp_path: Path, etcd_prefix: str)
             async with asyncio.timeout(30):
                 while (await admin.call("GET", "/provider_keys"))[0] != 200:
                     await asyncio.sleep(0.05)
-            assert await complete(admin) >= accepted > 8
+            assert (await everything(admin.etcd, etcd_prefix)).require_complete() >= accepted > 8
 
 
 async def member(cluster: EtcdCluster, id: int) -> int:
