@@ -123,6 +123,7 @@ def test_paging_gives_every_row_once_and_in_order(table: dict[str, str], limit: 
         ids, following = query.chosen(rows)
         assert len(ids) == limit or following is None
         found += ids
+        assert len(found) <= len(rows), "it comes to an end"
     assert found == (sorted(wanted) if order == "id" else wanted)
 
 
@@ -138,5 +139,6 @@ def test_rows_that_vanish_between_pages_hide_no_others(table: dict[str, str], or
         assert query is not None
         ids, following = query.chosen(left)
         found += ids
+        assert len(found) <= len(rows), "it comes to an end"
     assert len(found) == len(set(found))
     assert {id for _, id in left} <= set(found)
