@@ -29,3 +29,8 @@ def test_the_worst_model_counts(levels: dict[str, int], healths: list[int], stat
 def test_old_news_degrade(age: int | None, status: str) -> None:
     assert report([], ModelNews(), Freshness(0, age))["status"] == status
     assert report(MODELS, ModelNews({"a": 2}), Freshness(0, age))["status"] == "unhealthy"
+
+
+def test_a_file_does_not_grow_old() -> None:
+    body = report(MODELS, ModelNews(), None)
+    assert (body["status"], "config" in body) == ("ok", False)

@@ -113,6 +113,8 @@ async def test_sighup(provider: providers.Provider, tmp_path: Path, workers: int
         assert source["type"] == "file"
         assert "connected" not in source
         assert [row["revision"] for row in await gateway.call("GET", "models")] == [1]
+        health = await gateway.call("GET", "health")
+        assert (health["status"], "config" in health) == ("ok", False), "a file does not grow old"
         refusal = await gateway.call("POST", "models", {"display_name": "x"}, expect=409)
         assert str(gateway.resources) in refusal["error_msg"]
 

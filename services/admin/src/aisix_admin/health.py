@@ -23,13 +23,15 @@ class Freshness:
     age: int | None
 
 
-def report(models: Iterable[tuple[str, str]], news: ModelNews, freshness: Freshness) -> dict[str, Any]:
-    """The body. `models` are (id, display_name)."""
+def report(models: Iterable[tuple[str, str]], news: ModelNews, freshness: Freshness | None) -> dict[str, Any]:
+    """The body. `models` are (id, display_name). `freshness` None: they come from a file, which does not grow old."""
     shown = [(id, name, news.levels.get(name, 0)) for id, name in models]
     level = max((health for _, _, health in shown), default=0)
-    stale = freshness.age is None or freshness.age > OLD
-    return {
+    stale = freshness is not None and (freshness.age is None or freshness.age > OLD)
+    body: dict[str, Any] = {
         "status": _WORDS[max(level, 1 if stale else 0)],
         "models": [{"id": id, "name": name, "health": health} for id, name, health in shown],
-        "config": {"snapshot_revision": freshness.revision, "snapshot_age_seconds": freshness.age},
     }
+    if freshness is not None:
+        body["config"] = {"snapshot_revision": freshness.revision, "snapshot_age_seconds": freshness.age}
+    return body

@@ -65,7 +65,7 @@ class Health(Schema):
 
     status = fields.String(required=True, metadata={"enum": ["ok", "degraded", "unhealthy"]})
     models = fields.List(fields.Nested(ModelHealth), required=True)
-    config = fields.Nested(ConfigAge, required=True)
+    config = fields.Nested(ConfigAge, metadata={"description": "Not there where resources come from a file."})
 
 
 _REVISION: Final = {"description": "etcd's mod_revision of the row."}

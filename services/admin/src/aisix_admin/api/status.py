@@ -157,7 +157,9 @@ async def _models(services: Services) -> list[tuple[str, Model]]:
     return models
 
 
-def _freshness(services: Services) -> Freshness:
+def _freshness(services: Services) -> Freshness | None:
+    if services.file is not None:
+        return None
     heard = services.follower.heard_at
     age = None if heard is None else max(0, int((services.clock.now() - heard).total_seconds()))
     return Freshness(services.follower.index.revision, age)
