@@ -57,13 +57,13 @@ def view(found: Sequence[Member], stored: Mapping[Place, Any]) -> View:
 def test_members_with_an_id_without_and_deletions() -> None:
     body = {
         "resources": [
-            {"kind": "models", "id": "m/1", "value": MODEL},
+            {"kind": "models", "id": "m-1", "value": MODEL},
             {"kind": "provider_keys", "value": PROVIDER},
         ],
         "delete": [{"kind": "models", "id": "old"}],
     }
     assert [(each.at, each.place, each.value) for each in members(body)] == [
-        ("/resources/0", ("models", "m/1"), MODEL),
+        ("/resources/0", ("models", "m-1"), MODEL),
         ("/resources/1", ("provider_keys", "new-1"), PROVIDER),
         ("/delete/0", ("models", "old"), None),
     ]
@@ -128,7 +128,9 @@ def test_all_problems_are_told_at_once() -> None:
     ]
 
 
-@pytest.mark.parametrize("id", ["", 5, None, "canary\n", "canary\x00", "\ud800", "x" * (LONGEST_ID + 1)])
+@pytest.mark.parametrize(
+    "id", ["", 5, None, "canary\n", "canary\x00", "\ud800", "x" * (LONGEST_ID + 1), "a/b", ".", "..", "status"]
+)
 def test_ids_are_short_and_printable(id: object) -> None:
     assert [path for path, _ in problems({"resources": [{"kind": "models", "id": id, "value": {}}]})] == [
         "/resources/0/id"

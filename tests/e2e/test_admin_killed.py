@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ async def test_an_admin_that_is_killed_under_writes(etcd: EtcdServer, etcd_prefi
                 await until(ready, 20)
                 before = len(promised)
                 writers = [asyncio.ensure_future(writer()) for _ in range(WRITERS)]
-                await until(lambda before=before, turn=turn: _more(promised, before + 5 + 3 * turn))
+                await until(partial(_more, promised, before + 5 + 3 * turn))
             finally:
                 process.kill()
                 await asyncio.to_thread(process.wait)

@@ -151,3 +151,11 @@ async def test_every_kind_goes_back(stocked: RunningAdmin, kind: str) -> None:
 async def test_steps_that_make_no_sense(stocked: RunningAdmin, body: Any) -> None:
     status, answer = await stocked.call("POST", "/models/models-1/rollback", body)
     assert status == 400, answer
+
+
+async def test_a_restored_caller_key_is_disabled_whatever_is_asked(admin: RunningAdmin) -> None:
+    entry = await admin.create("api_keys", {"allowed_models": []})
+    path = f"/api_keys/{entry['id']}"
+    await admin.call("DELETE", path)
+    status, body = await admin.call("POST", f"{path}/restore", {"set": {"disabled": False}})
+    assert status == 200 and body["value"]["disabled"] is True

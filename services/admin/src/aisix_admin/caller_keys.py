@@ -21,6 +21,8 @@ _HASH: Final = re.compile(r"[0-9a-f]{64}\Z")
 _LONGEST: Final = 4096
 """No client sends a longer bearer: header lines of that size are refused by every listener."""
 _REFERENCES: Final = ("$secret://", "$env://")
+MOST_PREVIOUS: Final = 8
+"""Keys of the past that may still be valid beside the present one."""
 _NOTHING: Final = "0" * 64
 """Stands for the hash of a key that was refused, so that the schema does not call it missing. Never stored."""
 
@@ -73,6 +75,8 @@ def admit(
 
 
 def _wrong_previous(value: object, admin_keys: AdminKeys) -> Iterator[Flaw]:
+    if isinstance(value, list) and len(value) > MOST_PREVIOUS:
+        yield Flaw(("previous_keys",), f"must have at most {MOST_PREVIOUS} items")
     for place, each in enumerate(value if isinstance(value, list) else ()):
         if isinstance(each, dict) and isinstance(each.get("hash"), str) and admin_keys.has_hash(each["hash"]):
             yield Flaw(("previous_keys", place, "hash"), "this is an admin key: callers need keys of their own")

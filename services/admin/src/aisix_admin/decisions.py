@@ -15,7 +15,7 @@ from aisix_common.resources.reading import one_spelling
 from aisix_common.secret import Secret
 
 from .auth import AdminKeys
-from .caller_keys import Admitted, admit, key_hash
+from .caller_keys import MOST_PREVIOUS, Admitted, admit, key_hash
 from .errors import Invalid, Undecodable, Unknown
 from .history import Version
 from .merge_patch import merge_patch
@@ -23,8 +23,6 @@ from .planning import Edit
 from .rows import Row
 from .validation import created, replaced, to_store
 
-MOST_OVERLAPS: Final = 8
-"""Keys of the past that may still be valid beside the present one."""
 LONGEST_OVERLAP: Final = 30 * 24 * 3600
 """Seconds."""
 _CREDENTIALS: Final = ("key_hash", "previous_keys", "disabled", "expires_at")
@@ -69,20 +67,25 @@ class Decisions:
         return Edit(kind, id, "deleted")
 
     def rotate(self, row: Row | None, id: str, new: Secret, overlap: int, now: datetime) -> Edit:
-        """A new key for a caller; the one before stays valid for `overlap` seconds. Raises Unknown, Undecodable."""
+        """A new key for a caller; the one before stays valid for `overlap` seconds, and 0 ends every earlier one.
+
+        Raises Unknown, Undecodable.
+        """
         current = _typed(API_KEYS, row)
         if current.key_hash.startswith(_REFERENCE):
             reason = "this key's hash comes from a secret manager: rotate it there"
             raise Invalid.schema([Problem("/key_hash", reason)])
         plain = document(API_KEYS, current)
-        previous = [each for each in current.previous_keys if each.until > now]
-        kept = [{"hash": each.hash, "until": _moment(each.until)} for each in previous]
-        if overlap:
-            kept.insert(0, {"hash": current.key_hash, "until": _moment(now + timedelta(seconds=overlap))})
+        kept: list[dict[str, str]] = []
+        if overlap:  # else the key is being withdrawn, and with it whatever is older
+            kept = [{"hash": current.key_hash, "until": _moment(now + timedelta(seconds=overlap))}]
+            kept += [
+                {"hash": each.hash, "until": _moment(each.until)} for each in current.previous_keys if each.until > now
+            ]
         plain["key_hash"] = key_hash(new)
         plain.pop("previous_keys", None)
         if kept:
-            plain["previous_keys"] = kept[:MOST_OVERLAPS]
+            plain["previous_keys"] = kept[:MOST_PREVIOUS]
         return self.replace(API_KEYS, row, id, plain, "rotated")
 
     def roll_back(
@@ -101,9 +104,10 @@ class Decisions:
         `last` is the newest version that has a document: its caller key is the one that was valid at the end.
         """
         wanted = _credentials_of(kind, _value(last), _value(version))
+        merged = _with(kind, wanted, also)
         if kind is API_KEYS:
-            wanted["disabled"] = True
-        admitted = self._admit(kind, _with(kind, wanted, also), stored=wanted.get("key_hash"))
+            merged["disabled"] = True
+        admitted = self._admit(kind, merged, stored=wanted.get("key_hash"))
         value = created(kind, admitted.document, admitted.flaws)
         return Edit(kind, id, "restored", value, document(kind, value))
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from aisix_common.errors import Problem
-from aisix_common.resources import API_KEYS, BY_NAME, Kind
+from aisix_common.resources import API_KEYS, BY_NAME, MODELS, Kind
 from aisix_common.resources.reading import one_spelling
 from aisix_common.secret import Secret
 
@@ -100,14 +100,26 @@ def _member(
         problems.append(Problem(f"{at}/value", "must be an object"))
     if deletes and "id" not in given:
         problems.append(Problem(f"{at}/id", "required field is missing"))
-    if "id" in given and (not isinstance(id, str) or not 0 < len(id) <= LONGEST_ID or not id.isprintable()):
-        problems.append(Problem(f"{at}/id", f"must be 1 to {LONGEST_ID} printable characters"))
+    if "id" in given and not (isinstance(id, str) and (_reachable(kind, id) or _known(kind, id, index))):
+        reason = f"must be 1 to {LONGEST_ID} printable characters that make one segment of a path"
+        problems.append(Problem(f"{at}/id", reason))
     if len(problems) > before or kind is None:
         return None
     if deletes:
         return Member(at, kind, str(id), None)
     assert isinstance(value, dict)
     return Member(at, kind, str(id) if id is not None else _meant(kind, value, index) or new_id(), value)
+
+
+def _reachable(kind: Kind[Any] | None, id: str) -> bool:
+    """Whether a new row may have this id: one that every client can put into a path, and that no route of ours has."""
+    taken = id in (".", "..") or (kind is MODELS and id == "status")
+    return 0 < len(id) <= LONGEST_ID and id.isprintable() and "/" not in id and not taken
+
+
+def _known(kind: Kind[Any] | None, id: str, index: ResourceIndex) -> bool:
+    """Rows of others may have any id."""
+    return kind is not None and index.get(kind.name, id) is not None
 
 
 def _meant(kind: Kind[Any], value: Mapping[str, Any], index: ResourceIndex) -> str | None:

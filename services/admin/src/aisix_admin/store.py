@@ -22,7 +22,7 @@ from aisix_common.resources import Flaw
 from aisix_common.store.types import Get, KeyValue, unchanged
 
 from .audit import Actor, key_of
-from .errors import Busy, Conflict, InUse, Invalid, StoreAway
+from .errors import MOST_USERS, Busy, Conflict, InUse, Invalid, StoreAway
 from .follow import Follower
 from .index import Place
 from .planning import Edit, Plan, Planner, View, Wish
@@ -237,7 +237,7 @@ class _Call:
         planner = Planner(edits, view, self._index)
         await self._require_free(planner)
         exist = await self._require_there(planner)
-        self._require_unused(planner)
+        await self._require_unused(planner)
         return planner, exist
 
     async def _require_free(self, planner: Planner) -> None:
@@ -270,13 +270,17 @@ class _Call:
             raise Dangling(missing)
         return keys
 
-    def _require_unused(self, planner: Planner) -> None:
+    async def _require_unused(self, planner: Planner) -> None:
         """Raise InUse when others refer to what goes away, unless it is forced."""
         if self._manner.force:
             return
         for _, users in planner.freed():
-            facts = [(kind, id, self._index.get(kind, id)) for kind, id in users]
-            raise InUse([(kind, id, one.called if one else None) for kind, id, one in facts])
+            # Those that would be named are looked at: others may have deleted them a moment ago.
+            looked = await self._read(users[:MOST_USERS])
+            there = [place for place in users if looked.get(place, True) is not None]
+            if there:
+                facts = [(kind, id, self._index.get(kind, id)) for kind, id in there]
+                raise InUse([(kind, id, one.called if one else None) for kind, id, one in facts])
 
     async def _read(self, places: Sequence[Place]) -> Mapping[Place, KeyValue | None]:
         return {place: await self._client.get(self._roots.resource(*place)) for place in places}

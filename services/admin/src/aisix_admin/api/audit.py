@@ -1,7 +1,7 @@
 """GET /admin/v1/audit: who changed what, newest first."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -31,7 +31,7 @@ def auditing(services: Services) -> Handler:
         wanted, limit, cursor = _query(request.query)
         found: list[dict[str, Any]] = []
         after, seen = cursor, 0
-        start = key_of(wanted.until + timedelta(milliseconds=1), "") if wanted.until and not cursor else ""
+        start = key_of(wanted.until, "") if wanted.until and not cursor else ""
         end = older_than(wanted.since) if wanted.since else ""
         while True:
             rows = await services.store.audit_page(after, start, PAGE)
@@ -64,7 +64,7 @@ def _query(query: Mapping[str, str]) -> tuple[Filter, int, str]:
     if problems:
         raise Invalid(f"the query is wrong: {problems[0].path}: {problems[0].reason}", problems)
     names = {name: query.get(name) for name in ("kind", "id", "who", "action")}
-    return Filter(**names, since=since, until=until), limit, query.get("cursor", "")
+    return Filter(**names, since=since, until=_through(until)), limit, query.get("cursor", "")
 
 
 def _moment(text: str | None, at: str, problems: list[Problem]) -> datetime | None:
@@ -77,3 +77,8 @@ def _moment(text: str | None, at: str, problems: list[Problem]) -> datetime | No
         problems.append(Problem(at, "must be an RFC 3339 time such as 2030-01-31T12:00:00Z"))
         return None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _through(moment: datetime | None) -> datetime | None:
+    """The last moment of the second that `moment` names: entries are shown with whole seconds."""
+    return moment and moment.replace(microsecond=999_999)

@@ -39,8 +39,10 @@ def comparing(kind: Kind[Any], services: Services) -> Handler:
     async def handler(request: web.Request) -> web.StreamResponse:
         one, two = (_number(request.query.get(name, ""), f"?{name}") for name in ("from", "to"))
         history = await _history(kind, request.match_info["id"], services)
-        found = [_veiled(kind, shown(_kept(history, number, "?from and ?to")), request) for number in (one, two)]
-        before, after = (each["value"] or {} for each in found)
+        found = [_kept(history, number, "?from and ?to") for number in (one, two)]
+        if any(version.dropped for version in found):
+            raise Invalid("one of these versions was too large to be kept: there is nothing to compare")
+        before, after = (_veiled(kind, shown(version), request)["value"] or {} for version in found)
         return answer({"from": one, "to": two, "changes": diff(before, after)})
 
     gives(handler, shapes.Difference(), "Every field that differs.")

@@ -35,9 +35,9 @@ async def optional_document(request: web.Request, services: Services) -> dict[st
 
 def conditions(request: web.Request) -> Conditions:
     """`If-Match` and `If-None-Match`."""
-    headers = request.headers
+    match, none_match = (request.headers.getall(name, None) for name in ("If-Match", "If-None-Match"))
     return Conditions.read(
-        ", ".join(headers.getall("If-Match", [])) or None, ", ".join(headers.getall("If-None-Match", [])) or None
+        None if match is None else ", ".join(match), None if none_match is None else ", ".join(none_match)
     )
 
 
