@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aisix_admin.masks import restore
-from aisix_admin.schemas import Tagged, flaws, schema_class
+from aisix_admin.schemas import MOST_FLAWS, MOST_WRONG, Tagged, flaws, schema_class
 from aisix_common.resources import GUARDRAILS, KINDS, RATE_LIMIT_POLICIES, Kind, Refused, check
 from aisix_common.resources.reading import one_spelling
 from aisix_common.resources.walker import walk
@@ -148,3 +148,22 @@ def test_depth_without_end_is_no_fault_of_ours(depth: int) -> None:
     document = {"name": "p", "limits": {"rpm": 1}, "conditions": [node]}
     found = flaws(RATE_LIMIT_POLICIES, restore(RATE_LIMIT_POLICIES, document, None).document)
     assert len(found) <= 1
+
+
+@pytest.mark.parametrize(
+    ("document", "most", "first"),
+    [
+        ({"name": "g", "kind": "keyword", "patterns": [{}] * 10_000}, 2 * MOST_WRONG, "/patterns/0/kind"),
+        (
+            {"name": "g", "kind": "openai_moderation", "api_key": "k"}
+            | {"category_thresholds": {f"c{place}": "x" for place in range(10_000)}},
+            MOST_WRONG,
+            "/category_thresholds/c0",
+        ),
+        ({"name": "g", "kind": "pii"} | {f"x{place}": 1 for place in range(10_000)}, MOST_FLAWS, None),
+    ],
+)
+def test_mistakes_without_end_are_told_in_part(document: dict[str, Any], most: int, first: str | None) -> None:
+    found = flaws(GUARDRAILS, document)
+    assert len(found) == most
+    assert first in (None, found[0].pointer)

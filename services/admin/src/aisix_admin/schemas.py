@@ -20,6 +20,11 @@ from aisix_common.resources import Flaw, Kind, SecretJson
 from aisix_common.resources.shapes import Tolerant, alternatives, chosen, tag_field, tags
 from aisix_common.secret import Secret
 
+MOST_WRONG: Final = 200
+"""Wrong items of one array or object that are told; looking at more would only keep everybody else waiting."""
+MOST_FLAWS: Final = 2000
+"""Flaws of one document that are told."""
+
 
 class Malformed(str):
     """A message about something that is not even readable as its type (control-plane 2.2, step 5)."""
@@ -82,7 +87,10 @@ def schema_class(kind: Kind[Any]) -> type[Schema]:
 
 
 def flaws(kind: Kind[Any], document: Mapping[str, Any]) -> list[Flaw]:
-    """Everything in `document` that breaks the schema of its kind, in the order of the fields; unknown ones last."""
+    """Everything in `document` that breaks the schema of its kind, in the order of the fields; unknown ones last.
+
+    Bounded: of a document with thousands of mistakes the first ones.
+    """
     found: list[Flaw] = []
     try:
         schema_of(kind).load(dict(document))
@@ -90,7 +98,7 @@ def flaws(kind: Kind[Any], document: Mapping[str, Any]) -> list[Flaw]:
         _collect(error.messages, (), found)
     except RecursionError:
         found.append(Flaw((), "nested too deeply"))
-    return found
+    return found[:MOST_FLAWS]
 
 
 def _collect(messages: Any, at: tuple[str | int, ...], found: list[Flaw]) -> None:
@@ -369,7 +377,18 @@ class Items(fields.List[Any]):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **more: Any) -> list[Any]:
         if not isinstance(value, list):
             raise ValidationError("must be an array")
-        return super()._deserialize(value, attr, data, **more)
+        loaded: list[Any] = []
+        wrong: dict[int, Any] = {}
+        for place, item in enumerate(value):
+            try:
+                loaded.append(self.inner.deserialize(item, **more))
+            except ValidationError as error:
+                wrong[place] = error.messages
+                if len(wrong) == MOST_WRONG:
+                    break
+        if wrong:
+            raise ValidationError(wrong)
+        return loaded
 
 
 class Values(fields.Dict):
@@ -389,6 +408,8 @@ class Values(fields.Dict):
                 loaded[key] = self.value_field.deserialize(item, **more)
             except ValidationError as error:
                 wrong[key] = error.messages  # by key alone, not under marshmallow's "value": paths name the document
+                if len(wrong) == MOST_WRONG:
+                    break
         if wrong:
             raise ValidationError(wrong)
         return loaded
