@@ -6,6 +6,7 @@ import pytest
 
 from aisix_admin import errors
 from aisix_admin.errors import (
+    MOST_PROBLEMS,
     MOST_USERS,
     AdminError,
     Busy,
@@ -65,6 +66,11 @@ def test_all_problems_and_the_first_as_the_message() -> None:
     error = Invalid.schema([Problem("", "must be an object"), Problem("/a", "unknown field")])
     assert error.message == "schema validation failed at /: must be an object"
     assert [problem.path for problem in error.problems] == ["", "/a"]
+
+
+def test_a_million_problems_are_told_up_to_a_number() -> None:
+    error = Invalid.schema([Problem(f"/{n}", "wrong") for n in range(MOST_PROBLEMS + 5)])
+    assert len(error.problems) == MOST_PROBLEMS + 1 and error.problems[-1].reason == "and 5 more"
 
 
 def test_a_conflict_knows_who_wanted_the_name_and_repeats_no_long_one() -> None:

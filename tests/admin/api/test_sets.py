@@ -108,12 +108,27 @@ async def test_names_and_references_may_move_within_a_set(admin: RunningAdmin) -
     assert status == 409 and "models models-1" in body["error_msg"]
 
 
+async def test_a_set_is_not_written_under_a_condition_of_one_row(admin: RunningAdmin) -> None:
+    entry = await admin.create("provider_keys", KEY)
+    members = [
+        {"kind": "provider_keys", "id": entry["id"], "value": {**KEY, "provider": "openai"}},
+        {"kind": "provider_keys", "value": {**KEY, "display_name": "b"}},
+    ]
+    for name, tag in (("If-Match", '"1"'), ("If-None-Match", "*")):
+        headers = {"Authorization": f"Bearer {admin.key}", name: tag}
+        answer = await admin.send("POST", "/apply", {"resources": members}, headers=headers)
+        assert answer.status == 400 and "PUT or PATCH" in answer.json["error_msg"]
+    assert (await admin.call("GET", "/provider_keys"))[1] == [entry]
+
+
 async def test_a_set_that_is_too_large_names_its_limit(admin: RunningAdmin) -> None:
     many = [{"kind": "provider_keys", "value": {**KEY, "display_name": f"k{n}"}} for n in range(101)]
     status, body = await admin.call("POST", "/apply", {"resources": many})
     assert status == 413 and "100" in body["error_msg"] and "49" in body["error_msg"]
     status, body = await admin.call("POST", "/apply", {"resources": many[:49]})
     assert status == 200, body
+    answer = await admin.send("POST", "/validate", {"resources": [{}] * 100_000})
+    assert answer.status == 413 and len(answer.body) < 1000, "no list of what is wrong with each"
     big = [
         {"kind": "provider_keys", "value": {**KEY, "display_name": f"b{n}", "tls": {"ca_cert": "x" * 300_000}}}
         for n in range(4)
@@ -138,7 +153,11 @@ async def test_a_dry_run_writes_nothing(admin: RunningAdmin) -> None:
     status, body = await admin.call("POST", "/validate", {"kind": "provider_keys", "id": "other", "value": KEY})
     assert not body["valid"] and "already in use" in body["errors"][0]["message"]
     status, body = await admin.call("POST", "/validate", {"kind": "provider_keys", "id": entry["id"], "value": KEY})
-    assert body["valid"]
+    assert body["valid"] and body["value"] == entry["value"], "also what is stored already is shown masked"
+    caller = {"key": "sk-canary-sent-again", "allowed_models": []}
+    await admin.call("POST", "/apply", {"resources": [{"kind": "api_keys", "id": "caller", "value": caller}]})
+    answer = await admin.send("POST", "/validate", {"kind": "api_keys", "id": "caller", "value": caller})
+    assert answer.json["valid"] and b"canary" not in answer.body
     status, body = await admin.call("POST", "/validate", EVERYTHING)
     assert body["valid"] and len(body["changes"]) == len(SET)
     assert (await admin.call("GET", "/provider_keys"))[1] == [entry]

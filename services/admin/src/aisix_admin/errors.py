@@ -34,6 +34,8 @@ from aisix_common.resources import API_KEYS
 
 MOST_USERS: Final = 20
 """Resources that are named when one is in use."""
+MOST_PROBLEMS: Final = 2000
+"""Problems that are told: a small body has room for a million, whose list would be a hundred times its size."""
 
 
 class AdminError(AisixError):
@@ -43,7 +45,9 @@ class AdminError(AisixError):
 
     def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
         self.message = message
-        self.problems = tuple(problems)
+        self.problems = tuple(problems[:MOST_PROBLEMS])
+        if len(problems) > MOST_PROBLEMS:
+            self.problems += (Problem("", f"and {len(problems) - MOST_PROBLEMS} more"),)
         super().__init__(message)
 
 

@@ -134,8 +134,11 @@ def _meant(kind: Kind[Any], value: Mapping[str, Any], index: ResourceIndex) -> s
     return min(holders, default=None)
 
 
-def edits_of(members: Sequence[Member], view: View, decisions: Decisions) -> list[Edit]:
-    """What is to be done, without what is so already. Raises Invalid with the problems of all members."""
+def edits_of(members: Sequence[Member], view: View, decisions: Decisions, *, all_of_them: bool = False) -> list[Edit]:
+    """What is to be done, without what is so already unless `all_of_them` is asked for.
+
+    Raises Invalid with the problems of all members.
+    """
     problems: list[Problem] = []
     edits: list[Edit] = []
     for member in members:
@@ -151,7 +154,7 @@ def edits_of(members: Sequence[Member], view: View, decisions: Decisions) -> lis
                 edits.append(decisions.create(member.kind, member.id, member.value)[0])
             else:
                 edit = decisions.replace(member.kind, row, member.id, member.value)
-                if not _same(edit, row.value):
+                if all_of_them or not _same(edit, row.value):
                     edits.append(edit)
         except Invalid as error:
             problems += _placed(f"{member.at}/value", error.problems or (Problem("", error.message),))

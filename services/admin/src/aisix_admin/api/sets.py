@@ -13,13 +13,14 @@ from aisix_common.resources import BY_NAME, KINDS, Rejected, masked, read
 from ..errors import Conflict, Forbidden, InUse, Invalid
 from ..examples import DOCUMENTS, SET
 from ..planning import Edit, View, require_few
+from ..preconditions import Conditions
 from ..services import Services
 from ..sets import Member, edits_of, placed, read_set
 from ..store import Dangling
 from . import shapes
 from .description import describe, gives, takes
 from .edge import BREATH, WHO, Handler, answer
-from .writing import commit, document_of, manner
+from .writing import commit, conditions, document_of, manner
 
 _BODY_ERRORS: Final[Mapping[int, str]] = {
     400: "Not JSON, or documents break rules: `errors` lists all, each at its place in the body.",
@@ -40,15 +41,15 @@ def validating(services: Services) -> Handler:
         one = "kind" in body or "value" in body
         try:
             members = _members({"resources": [body]} if one else body, services)
-            edits = await _check(request, services, members)
+            edits = await _check(request, services, members, all_of_them=one)
         except (Invalid, Conflict, InUse) as error:
             problems = error.problems or (Problem("", error.message),)
             cut = "/resources/0" if one else ""
             shown = [{"path": each.path.removeprefix(cut), "message": each.reason} for each in problems]
             return answer({"valid": False, "errors": shown})
         if one:
-            value = masked(edits[0].kind, edits[0].value) if edits else body["value"]
-            return answer({"valid": True, "value": value})
+            # Never what was sent, which may hold secrets: what a GET would show.
+            return answer({"valid": True, "value": masked(edits[0].kind, edits[0].value)})
         return answer({"valid": True, "changes": [_told(edit) for edit in edits]})
 
     gives(handler, shapes.Validation(), "`valid`, and what is wrong or what would be written.")
@@ -57,9 +58,11 @@ def validating(services: Services) -> Handler:
     return describe(handler, tag="sets", name="validate", summary=summary, errors=_BODY_ERRORS)
 
 
-async def _check(request: web.Request, services: Services, members: Sequence[Member]) -> Sequence[Edit]:
+async def _check(
+    request: web.Request, services: Services, members: Sequence[Member], *, all_of_them: bool
+) -> Sequence[Edit]:
     def decide(view: View) -> Sequence[Edit]:
-        return edits_of(members, view, services.decisions)
+        return edits_of(members, view, services.decisions, all_of_them=all_of_them)
 
     try:
         return await services.store.check([member.place for member in members], decide, manner(request))
@@ -71,6 +74,9 @@ def applying(services: Services) -> Handler:
     """All of a set, or nothing of it and a report of every problem."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
+        if conditions(request) != Conditions():
+            what = "a set takes no If-Match and no If-None-Match, which are about one resource"
+            raise Invalid(f"{what}: write those with PUT or PATCH")
         members = _members(await document_of(request, services), services)
 
         def decide(view: View) -> Sequence[Edit]:
@@ -95,9 +101,9 @@ def applying(services: Services) -> Handler:
 
 
 def _members(body: Mapping[str, Any], services: Services) -> list[Member]:
-    members = read_set(body, services.follower.index, services.new_id)
-    require_few(len(members))
-    return members
+    # Before they are looked at: a body has room for many thousands, each with something wrong to tell.
+    require_few(sum(len(each) for each in map(body.get, ("resources", "delete")) if isinstance(each, list)))
+    return read_set(body, services.follower.index, services.new_id)
 
 
 def exporting(services: Services) -> Handler:
