@@ -100,7 +100,7 @@ async def test_troubles_in_words_for_operators(error: Exception, message: str) -
 
 @pytest.mark.parametrize("sent", [Sent(in_flight=True), Sent(lost=True)])
 async def test_a_write_in_doubt_is_said_to_be(sent: Sent) -> None:
-    for error in (StoreUnavailable("x"), TimeoutError()):
+    for error in (StoreUnavailable("x"), TimeoutError(), StoreDenied("x"), StoreRejected("x")):
         with pytest.raises(StoreAway) as away:
             async with asking(sent):
                 raise error

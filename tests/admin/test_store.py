@@ -55,11 +55,13 @@ class Unlucky:
         self.plan: list[Callable[[EtcdClient, Callable[[], Any]], Any]] = []
         self.transactions = 0
         self.rows_read = 0
+        self.reads = 0
         self.late: Callable[[], Any] | None = None
         """Done before the next attempt looks: what took effect after everybody had stopped waiting for it."""
 
     async def get(self, key: str) -> KeyValue | None:
         self.rows_read += 1
+        self.reads += 1
         return await self._client.get(key)
 
     async def range(self, prefix: str, *, limit: int = 0, revision: int = 0) -> RangeResult:
@@ -77,6 +79,7 @@ class Unlucky:
             late, self.late = self.late, None
             assert (await late()).succeeded
         self.rows_read += len(gets)
+        self.reads += 1
         return await self._client.together(gets)
 
     async def txn(
@@ -367,6 +370,43 @@ async def test_a_foreign_writer_in_the_last_moment(etcd: EtcdServer, etcd_prefix
         assert {key: row.value for key, row in after.items() if key not in (foreign_key, turn)} == {
             key: row.value for key, row in before.items() if key != turn
         }
+
+
+async def test_what_is_withdrawn_overwrites_nobody(etcd: EtcdServer, etcd_prefix: str) -> None:
+    """A row that a set deleted and that somebody has made anew since is theirs."""
+    luck = Luck()
+    async with running_admin(etcd.endpoint, etcd_prefix, via=luck) as admin:
+        entry = await admin.create("provider_keys", document(display_name="mine"))
+        key = f"{etcd_prefix}/provider_keys/{entry['id']}"
+        theirs = json.dumps(document(display_name="theirs")).encode()
+
+        async def foreign(client: EtcdClient, txn: Callable[[], Any]) -> None:
+            row = json.dumps(document(display_name="wanted")).encode()
+            await client.put(f"{etcd_prefix}/provider_keys/foreign", row)
+            await committed(client, txn)
+            await client.put(key, theirs)
+
+        luck.plan(foreign)
+        members = [{"kind": "provider_keys", "value": document(display_name="wanted")}]
+        gone = [{"kind": "provider_keys", "id": entry["id"]}]
+        status, body = await admin.call("POST", "/apply", {"resources": members, "delete": gone})
+        assert status == 409, body
+        row = await admin.etcd.get(key)
+        assert row is not None and row.value == theirs
+
+
+async def test_references_that_lead_nowhere_are_looked_for_together(etcd: EtcdServer, etcd_prefix: str) -> None:
+    """One by one, a set with thousands of them would keep every other writer waiting until the deadline."""
+    luck = Luck()
+    async with running_admin(etcd.endpoint, etcd_prefix, via=luck) as admin:
+        leaves = [
+            {"dimension": "api_key", "operator": "in", "value": [f"none-{n}-{m}" for m in range(64)]} for n in range(16)
+        ]
+        policy = {"name": "p", "limits": {"rpm": 1}, "conditions": leaves}
+        status, body = await admin.call("POST", "/rate_limit_policies", policy)
+        assert status == 400 and len(body["errors"]) == 16 * 64
+        assert body["errors"][1]["path"] == "/conditions/0/value/1"
+        assert luck.client is not None and luck.client.reads < 20
 
 
 async def test_of_fifty_creators_one_wins(admin: RunningAdmin) -> None:

@@ -171,17 +171,21 @@ async def asking(sent: Sent | None = None) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(DEADLINE):
             yield
-    except (StoreUnavailable, TimeoutError) as error:
+    except (StoreUnavailable, StoreDenied, StoreRejected, TimeoutError) as error:
         if sent is not None and sent.doubtful:
             raise StoreAway(IN_DOUBT) from error
-        raise StoreAway(
-            "etcd cannot be reached or has no leader: check that it runs and that `etcd.endpoints` and `etcd.tls` "
-            "are right; the log of this service names the cause"
-        ) from error
-    except StoreDenied as error:
-        raise StoreAway("etcd refused us: check `etcd.user`, its password and its roles") from error
-    except StoreRejected as error:
-        raise StoreAway(
+        raise StoreAway(_said(error)) from error
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, StoreDenied):
+        return "etcd refused us: check `etcd.user`, its password and its roles"
+    if isinstance(error, StoreRejected):
+        return (
             "etcd refused the request: check its alarms and its space quota with "
             "`etcdctl alarm list` and `etcdctl endpoint status`"
-        ) from error
+        )
+    return (
+        "etcd cannot be reached or has no leader: check that it runs and that `etcd.endpoints` and `etcd.tls` "
+        "are right; the log of this service names the cause"
+    )

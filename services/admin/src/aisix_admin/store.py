@@ -26,7 +26,7 @@ from .errors import MOST_USERS, Busy, Conflict, InUse, Invalid, StoreAway
 from .follow import Follower
 from .index import Place
 from .planning import Edit, Plan, Planner, View, Wish
-from .rows import IN_DOUBT, Etcd, Roots, Sent, asking
+from .rows import IN_DOUBT, MOST_TOGETHER, Etcd, Roots, Sent, asking
 
 _ATTEMPTS: Final = 16
 _CATCH_UP: Final = 2.0
@@ -256,12 +256,15 @@ class _Call:
         """The keys of the rows that new references lead to. Raises Invalid for those that lead nowhere."""
         keys: list[str] = []
         missing: list[tuple[Edit, Flaw]] = []
-        for question in planner.questions():
+        asked = [(question, planner.stands(question.pointed)) for question in planner.questions()]
+        edited = {edit.place for edit in planner.edits}
+        unseen = [(one.pointed[0], one.pointed[2]) for one, ids in asked if not ids and one.pointed[1] == "id"]
+        # Written by others a moment ago, perhaps.
+        rows = await self._read([place for place in unseen if place not in edited])
+        for question, ids in asked:
             kind, by, value = question.pointed
-            ids = planner.stands(question.pointed)
-            if not ids and by == "id":  # written by others a moment ago, perhaps
-                row = (await self._read([(kind, value)]))[kind, value]
-                ids = [value] if row is not None and not _edited(planner, kind, value) else []
+            if not ids and by == "id" and rows.get((kind, value)) is not None:
+                ids = [value]
             if ids:
                 keys.append(self._roots.resource(kind, min(ids)))
             else:
@@ -283,7 +286,14 @@ class _Call:
                 raise InUse([(kind, id, one.called if one else None) for kind, id, one in facts])
 
     async def _read(self, places: Sequence[Place]) -> Mapping[Place, KeyValue | None]:
-        return {place: await self._client.get(self._roots.resource(*place)) for place in places}
+        """The rows at `places`, many in one request."""
+        rows: dict[Place, KeyValue | None] = {}
+        wanted = list(dict.fromkeys(places))
+        for begin in range(0, len(wanted), MOST_TOGETHER):
+            part = wanted[begin : begin + MOST_TOGETHER]
+            found = await self._client.together([Get(self._roots.resource(*place)) for place in part])
+            rows |= {place: read[0] if read else None for place, read in zip(part, found.reads, strict=True)}
+        return rows
 
     async def _commit(self, plan: Plan, edits: tuple[Edit, ...], segment: str) -> int | None:
         """The revision it was committed at, or None when it was not and has to be decided again."""
@@ -347,8 +357,11 @@ class _Call:
                     raise Conflict(kind, name, id)
 
     async def _withdraw(self, plan: Plan, revision: int) -> None:
-        """Put everything back as it was, as long as nobody has touched it since."""
-        compare = [unchanged(self._roots.resource(*place), revision) for place, facts in plan.facts.items() if facts]
+        """Put everything back as it was, as long as nobody has touched it since: neither what was written nor what was
+        deleted."""
+        compare = [
+            unchanged(self._roots.resource(*place), revision if facts else 0) for place, facts in plan.facts.items()
+        ]
         self._sent.in_flight = True
         await self._client.txn(compare, plan.undo)
         self._sent.in_flight = False
@@ -361,7 +374,3 @@ class Dangling(Invalid):
         self.found = tuple(found)
         problems = [Problem(flaw.pointer, flaw.reason) for _, flaw in found]
         super().__init__(f"schema validation failed at {problems[0].path}: {problems[0].reason}", problems)
-
-
-def _edited(planner: Planner, kind: str, id: str) -> bool:
-    return any(edit.place == (kind, id) for edit in planner.edits)
