@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -367,3 +368,11 @@ async def test_ids_with_slashes_and_escapes_are_reached(admin: RunningAdmin) -> 
     assert [entry["id"] for entry in listed] == ["a/b c"]
     status, entry = await admin.call("GET", "/models/a%2Fb%20c")
     assert (status, entry.get("id")) == (200, "a/b c")
+
+
+async def test_ids_of_others_are_whatever_a_key_may_hold(admin: RunningAdmin) -> None:
+    for id in ("a/history", "{x}", "a b", "\u00e9?#%2F", "a\nb"):
+        row = json.dumps({"display_name": id, "api_key": "k"}).encode()
+        await admin.etcd.put(f"{admin.prefix}/provider_keys/{id}", row)
+        status, body = await admin.call("GET", f"/provider_keys/{quote(id, safe='')}")
+        assert status == 200 and body["id"] == id

@@ -131,6 +131,8 @@ async def test_purge_forgets(stocked: RunningAdmin) -> None:
     assert (await stocked.call("DELETE", "/a2a_agents/a2a_agents-1?purge=true"))[0] == 404
     state = await stocked.etcd.range(f"/run{stocked.prefix}/history/")
     assert not [row.key for row in state.rows if "a2a_agents" in row.key or "cache_policies" in row.key]
+    assert (await stocked.call("PATCH", "/models/models-1?purge=true", {}))[0] == 200
+    assert len(await versions(stocked, "/models/models-1")) == 2, "an edit erases nothing"
 
 
 @pytest.mark.parametrize("kind", list(SAMPLES))

@@ -17,6 +17,8 @@ from .route import Route
 
 ALIASES: Final = {API_KEYS.name: "apikeys"}
 """Kinds that answer under an older name too."""
+_ANY_ID: Final = "{id:[^/]+}"
+"""aiohttp's own pattern leaves out braces, which ids of others may hold."""
 
 
 def _crud(kind: Kind[Any], name: str) -> Sequence[Route]:
@@ -71,7 +73,8 @@ def _add(app: web.Application, services: Services, routes: Sequence[Route]) -> N
         handler = route.make(services)
         if route.admin:
             handler = authenticated(handler, services, writes=route.writes, stateful=route.stateful, bare=route.bare)
+        path = route.path.replace("{id}", _ANY_ID)
         if route.method == "GET":
-            app.router.add_get(route.path, handler)  # answers HEAD, too
+            app.router.add_get(path, handler)  # answers HEAD, too
         else:
-            app.router.add_route(route.method, route.path, handler)
+            app.router.add_route(route.method, path, handler)

@@ -63,7 +63,9 @@ def manner(request: web.Request) -> Manner:
     """Who asks, and how."""
     admin = request[WHO]
     actor = Actor(admin.name, request.remote or "", request.get(REQUEST, ""))
-    return Manner(actor, force=flag(request, "force"), purge=flag(request, "purge"))
+    # Only what is deleted may lose its history: an edit must not erase who made the ones before.
+    purge = flag(request, "purge") and request.method == "DELETE"
+    return Manner(actor, force=flag(request, "force"), purge=purge)
 
 
 async def commit(
