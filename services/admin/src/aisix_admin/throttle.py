@@ -1,7 +1,8 @@
 """Failed attempts on the admin keys are slowed down and counted, by the address they come from. Knows no HTTP.
 
 A wrong key is answered later and later; a good one never is, whatever others at its address do. Behind a load balancer
-that hides addresses all callers share one: they are slowed down together, and still none with a good key.
+that hides addresses all callers share one: they are slowed down together, and still none with a good key. A good key
+forgives nothing: beside a client that polls with one, a guesser at the same address would never wait.
 """
 
 import asyncio
@@ -55,7 +56,7 @@ class _Address:
 
 
 class Throttle:
-    """See the module. `await failed(...)` before the 401 is answered, `succeeded` when a key was good."""
+    """See the module. `await failed(...)` before the 401 is answered."""
 
     def __init__(
         self,
@@ -91,11 +92,6 @@ class Throttle:
             await self._sleep(delay)
         finally:
             self._waiting -= 1
-
-    def succeeded(self, address: str) -> None:
-        """Somebody at `address` has a good key: what failed there was a mistake."""
-        if self._addresses:
-            self._addresses.pop(address, None)
 
     def _noted(self, address: str) -> _Address:
         now = self._now()

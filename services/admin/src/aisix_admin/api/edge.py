@@ -32,7 +32,7 @@ from ..errors import (
 )
 from ..preconditions import etag
 from ..services import Services
-from ..throttle import Throttled
+from ..throttle import Reason, Throttled
 from .intake import require_known_expectation
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -95,17 +95,16 @@ def authenticated(
 async def _admin(request: web.Request, services: Services, bare: bool) -> Admin:
     """Whose key the request presents. Raises Unauthenticated, later with every failure of one address."""
     authorization = request.headers.getall("Authorization", [])
-    address = request.remote or ""
     presented = None
     if len(authorization) <= 1:  # two readers could believe different ones
         header = authorization[0] if authorization else None
         presented = credential(header, request.headers.get("x-api-key"), bare=bare)
     admin = services.admin_keys.who(presented)
     if admin is not None:
-        services.throttle.succeeded(address)
         return admin
     given = bool(authorization) or "x-api-key" in request.headers
-    await services.throttle.failed(address, "unknown" if presented else "malformed" if given else "missing")
+    reason: Reason = "unknown" if presented else "malformed" if given else "missing"
+    await services.throttle.failed(request.remote or "", reason)
     raise Unauthenticated
 
 
