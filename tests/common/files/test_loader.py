@@ -276,3 +276,10 @@ def texts(value: Any) -> list[str]:
         return [value]
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return [text for part in parts for text in texts(part)]
+
+
+@pytest.mark.parametrize("wrong", ["api_key: '${NO}'", "api_key: k, id: k", "api_key: 3"])
+def test_what_is_wrong_with_an_entry_is_not_said_of_those_that_name_it(wrong: str) -> None:
+    model = "{display_name: m, provider: openai, model_name: m, provider_key: key}"
+    (only,) = report(f"provider_keys: [{{display_name: key, {wrong}}}]\nmodels: [{model}]")
+    assert only.startswith("provider_keys[0]")

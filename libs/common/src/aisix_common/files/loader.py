@@ -99,15 +99,14 @@ class _Reading:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
         self.problems: list[FileProblem] = []
+        self.names: dict[str, set[str]] = {}
+        """By kind, of every entry that says its name, sound or not: who names a bad entry does nothing wrong."""
 
     def rows(self, raw: bytes) -> tuple[FileRow, ...]:
         """Everything the file holds; only meaningful while there are no problems."""
         found: dict[tuple[str, int], list[FileProblem]] = {}
         entries = list(self._named(self._entries(raw), found))
-        names: dict[str, set[str]] = {}
-        for entry in entries:
-            assert entry.identity is not None
-            names.setdefault(entry.kind.name, set()).add(entry.identity)
+        names = self.names
         ids = {kind: {row_id(kind, name) for name in known} for kind, known in names.items()}
         rows = [row for entry in entries if (row := self._checked(entry, Names(names, self.environ), found))]
         for problem in crosscheck(rows, names, ids):
@@ -177,12 +176,16 @@ class _Reading:
         try:
             entry.document = interpolated(entry.document, self.environ)
         except BadText as error:
+            said = identity_of(entry.kind.name, entry.document)
+            if isinstance(said, str) and "$" not in said:
+                self.names.setdefault(entry.kind.name, set()).add(said)
             return entry.problem(field_message(error.at, error.reason))
         identity = identity_of(entry.kind.name, entry.document)
         if not isinstance(identity, str) or not identity:
             fields = " or ".join(f"`{each}`" for each in identity_fields(entry.kind.name))
             return entry.problem(f"{fields} must be given, as text that is not empty: it names the entry")
         entry.identity = identity
+        self.names.setdefault(entry.kind.name, set()).add(identity)
         before = first.setdefault((entry.kind.name, identity), entry.index)
         if before != entry.index:
             return entry.problem(f"{entry.kind.name}[{before}] has this name already")
