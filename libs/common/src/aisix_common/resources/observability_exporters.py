@@ -133,7 +133,9 @@ def _bare(site: str) -> str:
 
 
 def _host(url: str, scheme: str) -> str | None:
-    """The host of a URL of this scheme; None for anything else."""
+    """The host of a URL of this scheme; None for anything else, and where other readers would see another host."""
+    if "\\" in url:
+        return None
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - read for its ValueError
