@@ -13,6 +13,7 @@ from aiohttp_apispec.aiohttp_apispec import resolver
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
+from marshmallow import Schema
 
 from aisix_common.version import VERSION
 
@@ -24,6 +25,12 @@ _ABOUT: Final = (
     "Every resource of the gateway. Changes are used by every proxy as soon as etcd has them. "
     "Secrets are shown as `***`; written back as `***` they are kept."
 )
+
+
+class OneOf(Schema):
+    """An answer that has one of several shapes. Only described: nothing is validated by it. Subclasses say which."""
+
+    choices: tuple[Schema, ...] = ()
 
 
 def describe(routes: Iterable[web.AbstractRoute]) -> dict[str, Any]:
@@ -80,7 +87,9 @@ class _ApiSpec31(AiohttpApiSpec):  # type: ignore[misc] # the library has no typ
 
 class _Converter(OpenAPIConverter):
     def schema2jsonschema(self, schema: Any) -> dict[str, Any]:
-        """Of a Tagged schema its branches, of any other what the library makes."""
+        """Of a Tagged schema its branches, of a OneOf its choices, of any other what the library makes."""
+        if isinstance(schema, OneOf):
+            return {"oneOf": [self.resolve_nested_schema(choice) for choice in schema.choices]}  # type: ignore[no-untyped-call]
         if not isinstance(schema, Tagged):
             return super().schema2jsonschema(schema)  # type: ignore[no-any-return, no-untyped-call]
         branches = {tag: self.resolve_nested_schema(branch) for tag, branch in schema.branches.items()}  # type: ignore[no-untyped-call]

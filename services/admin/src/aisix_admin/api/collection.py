@@ -6,6 +6,7 @@ which the gateway made is shown once, and that viewers do not see the hashes of 
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -37,7 +38,7 @@ def listing(kind: Kind[Any], services: Services) -> Handler:
         rows, following = await _page(kind, query, services)
         return answer({"items": await _entries(kind, rows, services, request), "next_cursor": following})
 
-    gives(handler, shapes.entries(kind), "Every resource of this kind, in key order; with a query: a page.")
+    gives(handler, shapes.listed(kind), "Every resource of this kind, in key order; with a query: a page.")
     return described(handler, kind, "list", f"List {kind.name}", query=shapes.LIST_QUERY)
 
 
@@ -165,9 +166,11 @@ def deleting(kind: Kind[Any], services: Services) -> Handler:
 
         def decide(view: View) -> Sequence[Edit]:
             row = view.row(kind.name, id)
-            if row is None and flag(request, "purge") and view.history(kind.name, id).versions:
+            purge = flag(request, "purge")
+            if row is None and purge and view.history(kind.name, id).versions:
                 return [Edit(kind, id, "purged")]
-            return [services.decisions.delete(kind, row, id)]
+            edit = services.decisions.delete(kind, row, id)
+            return [replace(edit, action="purged") if purge else edit]
 
         _, receipt = await commit(request, services, [(kind.name, id)], decide)
         return answer({"deleted": True, "id": id, **receipt})

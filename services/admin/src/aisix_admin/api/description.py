@@ -58,3 +58,9 @@ def gives(handler: Handler, schema: Schema, text: str, *, example: object = None
     if example is not None:
         described.__apispec__["responses"]["200"]["example"] = example  # type: ignore[attr-defined]
     return described
+
+
+def passes(handler: Handler, text: str) -> Handler:
+    """Note that `handler` passes on what somebody else answers, whatever the status."""
+    described: Handler = docs(responses={"default": {"description": text}})(handler)
+    return described

@@ -16,6 +16,8 @@ from ..errors import AdminError, HungUp, TooSlow
 from ..playground import BODY_LIMIT, BodyFailed, answer_headers, request_headers, too_large
 from ..server import EXPECT
 from ..services import Services
+from . import shapes
+from .description import describe, passes, takes
 from .edge import REQUEST, Handler
 
 LOOK_SECONDS: Final = 0.5
@@ -42,7 +44,17 @@ def relaying(services: Services) -> Handler:
             raise outcome
         return outcome
 
-    return handler
+    passes(handler, "What the proxy answers, as it is: its status, its errors, JSON or server-sent events.")
+    takes(handler, shapes.Chat())
+    errors = {
+        400: "The body could not be read to its end; or the proxy says so.",
+        408: "The body did not arrive in time.",
+        413: "The body is too large.",
+        501: "No proxy is configured for the playground.",
+        502: "The proxy cannot be reached.",
+    }
+    summary = "A chat through the proxy, with the key of a caller"
+    return describe(handler, tag="playground", name="playground", summary=summary, errors=errors, admin=False)
 
 
 async def _relay(services: Services, request: web.Request) -> web.StreamResponse | AdminError:

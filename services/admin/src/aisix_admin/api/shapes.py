@@ -8,6 +8,7 @@ from marshmallow import INCLUDE, RAISE, Schema, fields
 
 from aisix_common.resources import API_KEYS, KINDS, Kind
 
+from ..openapi import OneOf
 from ..schemas import Text, schema_class
 
 
@@ -69,6 +70,7 @@ class Health(Schema):
 
 
 _REVISION: Final = {"description": "etcd's mod_revision of the row."}
+_NEXT: Final = {"description": "The `cursor` of the next page; null: there is none."}
 _PLAINTEXT: Final = {"description": "The key itself where the gateway made it: shown this once, stored nowhere."}
 
 
@@ -90,6 +92,19 @@ def created(kind: Kind[Any]) -> Schema:
 def entries(kind: Kind[Any]) -> Schema:
     """All resources of a kind: a bare array."""
     return type(entry(kind))(many=True)
+
+
+@cache
+def listed(kind: Kind[Any]) -> Schema:
+    """The answer to GET of a kind: `entries`, or a page where the query asks for one."""
+    one = type(entry(kind))
+    members = {
+        "items": fields.List(fields.Nested(one), required=True),
+        "next_cursor": fields.String(required=True, allow_none=True, metadata=_NEXT),
+    }
+    page = Schema.from_dict(members, name=f"{kind.type_name}Page")()
+    made: Schema = type(f"{kind.type_name}List", (OneOf,), {"choices": (entries(kind), page)})()
+    return made
 
 
 @cache
@@ -284,6 +299,16 @@ class SetWritten(Schema):
     applied = fields.Nested(Applied)
 
 
+class Chat(Schema):
+    """A chat request as the proxy takes it: what else it may hold is in the proxy's own description."""
+
+    class Meta:
+        unknown = INCLUDE
+
+    model = fields.String(required=True)
+    messages = fields.List(fields.Dict(), required=True)
+
+
 @cache
 def rotated() -> Schema:
     """The answer of a rotation."""
@@ -318,7 +343,9 @@ AUDIT_QUERY: Final = (
     _parameter("kind", "Only changes of this kind."),
     _parameter("id", "Only changes of the resource with this id."),
     _parameter("who", "Only what was done with the admin key of this name."),
-    _parameter("action", "Only this action: created, replaced, patched, deleted, rotated, rolled_back, restored."),
+    _parameter(
+        "action", "Only this action: created, replaced, patched, deleted, purged, rotated, rolled_back, restored."
+    ),
     _parameter("since", "RFC 3339."),
     _parameter("until", "RFC 3339."),
     _parameter("limit", "Entries of a page.", "integer", minimum=1, maximum=1000),
