@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aisix_admin.body import parse_object, require_json
-from aisix_admin.errors import Invalid, WrongMediaType
+from aisix_admin.body import MOST_VALUES, parse_object, require_json
+from aisix_admin.errors import Invalid, TooLarge, WrongMediaType
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,9 @@ def test_bytes_never_raise_anything_else(body: bytes) -> None:
         assert isinstance(parse_object(body), dict)
     except Invalid:
         pass
+
+
+def test_a_body_of_very_many_values_is_refused() -> None:
+    assert parse_object(b'{"a": [' + b"1," * (MOST_VALUES - 3) + b"1]}")
+    with pytest.raises(TooLarge, match=str(MOST_VALUES)):
+        parse_object(b'{"a": [' + b"1," * MOST_VALUES + b"1]}")

@@ -120,6 +120,7 @@ class EtcdServer:
         self._certificates = certificates
         self._client_auth = client_auth
         self._arguments = tuple(arguments)
+        self._used = False
         self._generation = 0
         self._root: str | None = None
         self._name = "test"
@@ -146,9 +147,11 @@ class EtcdServer:
                 )
             atexit.register(self.kill)
             if self._answers():
+                self._used = True
                 return
             self.kill()
-            if attempt < 2 and not self._data.exists() and self._peers is None:  # somebody took a port before etcd did
+            if attempt < 2 and not self._used and self._peers is None:  # somebody took a port before etcd did
+                shutil.rmtree(self._data, ignore_errors=True)
                 self._pick_ports()
         raise RuntimeError(f"etcd did not start:\n{self.log.read_text(errors='replace')[-3000:]}")
 

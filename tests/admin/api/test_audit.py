@@ -26,6 +26,7 @@ async def test_who_what_and_from_where(admin: RunningAdmin) -> None:
     assert newest["who"] == "key-2" and newest["revision"] == answer.json["revision"]
     change = {"kind": "provider_keys", "id": entry["id"], "action": "patched", "label": "a", "changed": ["/api_key"]}
     assert newest["changes"] == [change]
+    assert "'changed': ['/api_key']" in admin.logged
     assert "resource written" in admin.logged and "my-request-1" in admin.logged
 
 
@@ -58,5 +59,5 @@ async def test_filters_and_pages(admin: RunningAdmin) -> None:
             break
         cursor = f"&cursor={body['next_cursor']}"
     assert pages == everything
-    for wrong in ("?limit=0", "?since=yesterday", "?until=x"):
+    for wrong in ("?limit=0", "?since=yesterday", "?until=x", "?kind=nothing"):
         assert (await admin.call("GET", f"/audit{wrong}"))[0] == 400

@@ -138,6 +138,7 @@ async def test_a_viewer_reads_and_nothing_else(admin: RunningAdmin) -> None:
         ("POST", f"/provider_keys/{entry['id']}/rollback", {"version": 1}),
         ("POST", f"/provider_keys/{entry['id']}/restore", None),
         ("POST", "/apply", {"resources": []}),
+        ("POST", "/validate", {"kind": "provider_keys", "value": dict(KEY)}),
         ("GET", "/export", None),
         ("POST", "/aisix/admin/apikeys", {"key": "sk-x", "allowed_models": []}),
     ):

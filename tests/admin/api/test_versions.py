@@ -124,6 +124,8 @@ async def test_a_deleted_resource_comes_back(stocked: RunningAdmin) -> None:
 async def test_purge_forgets(stocked: RunningAdmin) -> None:
     path = "/cache_policies/cache_policies-1"
     assert (await stocked.call("DELETE", f"{path}?purge=true"))[0] == 200
+    _, told = await stocked.call("GET", "/audit?action=purged")
+    assert [change["id"] for change in told["items"][0]["changes"]] == ["cache_policies-1"], "that it was erased stays"
     assert (await stocked.call("GET", f"{path}/history"))[0] == 404
     await stocked.call("DELETE", "/a2a_agents/a2a_agents-1")
     assert len(await versions(stocked, "/a2a_agents/a2a_agents-1")) == 2

@@ -5,10 +5,13 @@ from typing import Any, Final, NoReturn
 
 from aisix_common.errors import Problem
 
-from .errors import Invalid, WrongMediaType
+from .errors import Invalid, TooLarge, WrongMediaType
 
 BODY_LIMIT: Final = 2 * 1024 * 1024
 """Bytes; over it the answer is 413 (contract: control-plane 5.3). etcd itself takes 1.5 MiB in a transaction."""
+
+MOST_VALUES: Final = 50_000
+"""JSON values of one body; over it the answer is 413. Checking as many takes half a second, and the loop with it."""
 
 _DEEPEST: Final = 64
 """Levels of nesting. No document of ours has more than ten."""
@@ -27,7 +30,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
     Raises Invalid for bytes that are no UTF-8 JSON (a byte-order mark, NaN and Infinity included), for a key that comes
     twice in one object (two readers could believe different ones), for lone surrogates, for more than 64 levels, and
-    for anything but an object. Messages name the position, never the text.
+    for anything but an object, and TooLarge for more than MOST_VALUES. Messages name the position, never the text.
     """
     try:
         document = json.loads(body.decode("utf-8"), object_pairs_hook=_pairs, parse_constant=_constant)
@@ -39,7 +42,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise _too_deep() from None
     except ValueError:  # an integer with more digits than Python converts
         raise Invalid("the body is not usable JSON: a number in it is too long") from None
-    _check(document, _DEEPEST)
+    _check(document, _DEEPEST, [MOST_VALUES])
     if not isinstance(document, dict):
         raise Invalid.schema([Problem("", "must be an object")])
     return document
@@ -60,18 +63,22 @@ def _too_deep() -> Invalid:
     return Invalid(f"the body nests deeper than {_DEEPEST} levels")
 
 
-def _check(value: Any, levels: int) -> None:
+def _check(value: Any, levels: int, left: list[int]) -> None:
+    """`left` counts down how many more values the body may have."""
     if levels == 0:
         raise _too_deep()
+    left[0] -= 1
+    if left[0] < 0:
+        raise TooLarge(f"the body holds more than {MOST_VALUES} values")
     if isinstance(value, str):
         _text(value)
     elif isinstance(value, list):
         for item in value:
-            _check(item, levels - 1)
+            _check(item, levels - 1, left)
     elif isinstance(value, dict):
         for key, item in value.items():
             _text(key)
-            _check(item, levels - 1)
+            _check(item, levels - 1, left)
     elif isinstance(value, float) and value in (float("inf"), float("-inf")):
         raise Invalid("the body is not usable JSON: a number in it is out of range")
 

@@ -36,7 +36,7 @@ class Edit:
     kind: Kind[Any]
     id: str
     action: str
-    """For history and audit: created, replaced, patched, deleted, rotated, rolled_back, restored."""
+    """For history and audit: created, replaced, patched, deleted, purged, rotated, rolled_back, restored."""
     value: Any = None
     """The typed resource; None: it is deleted."""
     stored: Mapping[str, Any] | None = None
@@ -94,6 +94,8 @@ class Plan:
     """For the index; None: the row is gone."""
     claims: dict[tuple[str, str], str] = field(default_factory=dict)
     """(kind, name) -> id, of names that are new to their row."""
+    told: tuple[Changed, ...] = ()
+    """What the audit says of each edit, in their order."""
     structural: bool = False
     overhead: int = 0
     """Bytes of history and audit."""
@@ -203,7 +205,8 @@ class Planner:
         for edit in self.edits:
             self._one(made, edit, roots, wished)
         audit_key = roots.audit(wished.segment)
-        made.operations.append(Put(audit_key, wished.audit([self._changed(edit) for edit in self.edits])))
+        made.told = tuple(self._changed(edit) for edit in self.edits)
+        made.operations.append(Put(audit_key, wished.audit(made.told)))
         made.undo.append(Delete(audit_key))
         made.compare.append(unchanged(audit_key, 0))
         if made.structural:

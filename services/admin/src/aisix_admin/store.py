@@ -21,7 +21,7 @@ from aisix_common.errors import Problem, StoreDenied, StoreRejected, StoreUnavai
 from aisix_common.resources import Flaw
 from aisix_common.store.types import Get, KeyValue, unchanged
 
-from .audit import Actor, key_of
+from .audit import Actor, Changed, key_of
 from .errors import MOST_USERS, Busy, Conflict, InUse, Invalid, StoreAway
 from .follow import Follower
 from .index import Place
@@ -50,6 +50,8 @@ class Written:
 
     edits: tuple[Edit, ...]
     revision: int
+    told: tuple[Changed, ...] = ()
+    """What the audit says of each edit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,9 @@ class _Call:
         """Everything but the commit: the edits that would be made now. Raises as `run` does."""
         view, _, _ = await self._look()
         edits = tuple(self._decide(view))
-        await self._checked(edits, view)
+        planner, exist = await self._checked(edits, view)
+        if edits:
+            planner.plan(self._roots, None, exist, self._wish)  # says when it is too large
         return edits
 
     async def _checked(self, edits: tuple[Edit, ...], view: View) -> tuple[Planner, list[str]]:
@@ -339,7 +343,7 @@ class _Call:
         if plan.claims:
             await self._verify(plan, revision)
         self.overhead = plan.overhead
-        return Written(edits, revision)
+        return Written(edits, revision, plan.told)
 
     async def _verify(self, plan: Plan, revision: int) -> None:
         """Give a name back that a foreign writer had taken before us, which the index could not know yet.

@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from aisix_common.errors import Problem
+from aisix_common.resources import BY_NAME
 
 from ..audit import Filter, key_of, older_than, read_entry, shown
 from ..errors import Invalid
@@ -61,6 +62,8 @@ def _query(query: Mapping[str, str]) -> tuple[Filter, int, str]:
     limit = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
     if not 1 <= limit <= MOST:
         problems.append(Problem("?limit", f"must be a whole number from 1 to {MOST}"))
+    if query.get("kind", "models") not in BY_NAME:
+        problems.append(Problem("?kind", "must be a kind of resource"))
     if problems:
         raise Invalid(f"the query is wrong: {problems[0].path}: {problems[0].reason}", problems)
     names = {name: query.get(name) for name in ("kind", "id", "who", "action")}

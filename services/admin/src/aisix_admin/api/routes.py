@@ -46,7 +46,7 @@ ROUTES: Final = (
     Route("GET", "/admin/v1/instances", status.instances, stateful=True),
     Route("GET", "/admin/v1/audit", audit.auditing, stateful=True),
     Route("GET", "/admin/v1/export", sets.exporting),
-    Route("POST", "/admin/v1/validate", sets.validating, stateful=True),
+    Route("POST", "/admin/v1/validate", sets.validating, writes=True),  # its answers tell what is stored
     Route("POST", "/admin/v1/apply", sets.applying, writes=True),
     Route("POST", "/playground/chat/completions", playground.relaying, admin=False),
     Route("GET", "/livez", status.livez, admin=False),

@@ -10,7 +10,7 @@ from aiohttp import web
 from aisix_common.errors import Problem
 from aisix_common.resources import BY_NAME, KINDS, Rejected, masked, read
 
-from ..errors import Conflict, Forbidden, InUse, Invalid
+from ..errors import Conflict, Forbidden, InUse, Invalid, TooLarge
 from ..examples import DOCUMENTS, SET
 from ..planning import Edit, View, require_few
 from ..preconditions import Conditions
@@ -42,7 +42,7 @@ def validating(services: Services) -> Handler:
         try:
             members = _members({"resources": [body]} if one else body, services)
             edits = await _check(request, services, members, all_of_them=one)
-        except (Invalid, Conflict, InUse) as error:
+        except (Invalid, Conflict, InUse, TooLarge) as error:
             problems = error.problems or (Problem("", error.message),)
             cut = "/resources/0" if one else ""
             shown = [{"path": each.path.removeprefix(cut), "message": each.reason} for each in problems]

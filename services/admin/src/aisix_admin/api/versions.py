@@ -65,7 +65,7 @@ def rolling_back(kind: Kind[Any], services: Services) -> Handler:
             row = view.row(kind.name, id)
             if row is None:
                 raise Unknown
-            version = _kept(view.history(kind.name, id), number, "/version")
+            version = _kept(_complete(kind, view.history(kind.name, id), row.value, row.revision), number, "/version")
             return [services.decisions.roll_back(kind, row, id, version, also)]
 
         written, receipt = await commit(request, services, [(kind.name, id)], decide)
@@ -132,12 +132,16 @@ async def _history(kind: Kind[Any], id: str, services: Services) -> History:
     row, past = await services.store.row_and_history(kind.name, id)
     history = read_history(past.value, past.mod_revision) if past is not None else History()
     if row is not None:
-        loaded = read(kind, row.value)
-        if not isinstance(loaded, Rejected):
-            history = with_found(history, masked(kind, loaded.value), row.mod_revision)
-    elif past is None:
+        return _complete(kind, history, row.value, row.mod_revision)
+    if past is None:
         raise Unknown
     return history
+
+
+def _complete(kind: Kind[Any], history: History, value: bytes, revision: int) -> History:
+    """`history`, with the row as others wrote it since as its last version."""
+    loaded = read(kind, value)
+    return history if isinstance(loaded, Rejected) else with_found(history, masked(kind, loaded.value), revision)
 
 
 def _kept(history: History, number: int, at: str) -> Version:

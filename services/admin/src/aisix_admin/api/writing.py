@@ -84,12 +84,13 @@ async def commit(
         return decide(view)
 
     written = await services.store.write(targets, conditional, how)
-    for edit in written.edits:
+    for told in written.told:
         services.log.info(
             "resource written",
-            action=edit.action,
-            kind=edit.kind.name,
-            id=edit.id,
+            action=told.action,
+            kind=told.kind,
+            id=told.id,
+            changed=list(told.changed),
             revision=written.revision,
             admin_key=how.actor.who,
             address=how.actor.address,
