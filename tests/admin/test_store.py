@@ -70,9 +70,9 @@ class Unlucky:
         return found
 
     async def page(
-        self, prefix: str, *, after: str = "", limit: int, start: str = "", keys_only: bool = False
+        self, prefix: str, *, after: str = "", limit: int, start: str = "", revision: int = 0
     ) -> RangeResult:
-        return await self._client.page(prefix, after=after, limit=limit, start=start, keys_only=keys_only)
+        return await self._client.page(prefix, after=after, limit=limit, start=start, revision=revision)
 
     async def together(self, gets: Sequence[Get]) -> TransactionResult:
         if self.late is not None:
@@ -186,7 +186,7 @@ class Frozen:
         raise AssertionError("no list on the way of a write")
 
     async def page(
-        self, prefix: str, *, after: str = "", limit: int, start: str = "", keys_only: bool = False
+        self, prefix: str, *, after: str = "", limit: int, start: str = "", revision: int = 0
     ) -> RangeResult:
         raise AssertionError("no list on the way of a write")
 

@@ -56,12 +56,12 @@ class Watched:
         return await self._client.range(prefix, limit=limit, revision=revision)
 
     async def page(
-        self, prefix: str, *, after: str = "", limit: int, start: str = "", keys_only: bool = False
+        self, prefix: str, *, after: str = "", limit: int, start: str = "", revision: int = 0
     ) -> RangeResult:
         self.passes += prefix.endswith("/audit/") and not after
         if self.away:
             raise StoreUnavailable("etcd is away")
-        return await self._client.page(prefix, after=after, limit=limit, start=start, keys_only=keys_only)
+        return await self._client.page(prefix, after=after, limit=limit, start=start, revision=revision)
 
     async def together(self, gets: Sequence[Get]) -> TransactionResult:
         return await self._client.together(gets)

@@ -86,7 +86,7 @@ class NoEtcd:
         raise StoreUnavailable(_NONE)
 
     async def page(
-        self, prefix: str, *, after: str = "", limit: int, start: str = "", keys_only: bool = False
+        self, prefix: str, *, after: str = "", limit: int, start: str = "", revision: int = 0
     ) -> RangeResult:
         raise StoreUnavailable(_NONE)
 

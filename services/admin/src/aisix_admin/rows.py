@@ -5,11 +5,11 @@ Knows rows and bytes, no documents.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from aisix_common.errors import StoreDenied, StoreRejected, StoreUnavailable
+from aisix_common.errors import Compacted, StoreDenied, StoreRejected, StoreUnavailable
 from aisix_common.store.types import (
     Compare,
     Get,
@@ -31,6 +31,10 @@ lost: with more time for each the call would end before it knew what happened.""
 MOST_TOGETHER: Final = 100
 """Rows that are read, and operations that are written, in one transaction: etcd takes 128."""
 
+_PAGE: Final = 1000
+"""Rows of one read of a whole kind."""
+_TRIES: Final = 3
+
 IN_DOUBT: Final = (
     "etcd went away while it was asked to write: the write may or may not have happened; "
     "read the resource once etcd is back"
@@ -45,7 +49,7 @@ class Etcd(Protocol):
     async def range(self, prefix: str, *, limit: int = 0, revision: int = 0) -> RangeResult: ...
 
     async def page(
-        self, prefix: str, *, after: str = "", limit: int, start: str = "", keys_only: bool = False
+        self, prefix: str, *, after: str = "", limit: int, start: str = "", revision: int = 0
     ) -> RangeResult: ...
 
     async def together(self, gets: Sequence[Get]) -> TransactionResult: ...
@@ -112,8 +116,21 @@ class EtcdRows:
     async def list(self, kind: str) -> tuple[Row, ...]:
         prefix = self._roots.resource(kind, "")
         async with asking():
-            found = await self._client.range(prefix)
-        return _rows(found.rows, prefix)
+            for _ in range(_TRIES):
+                with suppress(Compacted):  # others compacted between two pages: read anew
+                    return await self._listed(prefix)
+            raise StoreUnavailable("etcd is compacted faster than a kind can be read")
+
+    async def _listed(self, prefix: str) -> tuple[Row, ...]:
+        """Page by page, so that other requests get their turn, and all as of one revision."""
+        rows: list[Row] = []
+        after, revision = "", 0
+        while True:
+            found = await self._client.page(prefix, after=after, limit=_PAGE, revision=revision)
+            rows += _rows(found.rows, prefix)
+            if not found.more:
+                return tuple(rows)
+            after, revision = found.rows[-1].key, found.revision if revision == 0 else revision
 
     async def page(self, kind: str, after: str, limit: int) -> tuple[Row, ...]:
         prefix = self._roots.resource(kind, "")

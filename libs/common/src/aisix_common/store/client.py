@@ -116,15 +116,15 @@ class EtcdClient:
         return RangeResult(rows(answer.kvs), answer.header.revision, answer.more, answer.count)
 
     async def page(
-        self, prefix: str, *, after: str = "", limit: int, start: str = "", keys_only: bool = False
+        self, prefix: str, *, after: str = "", limit: int, start: str = "", revision: int = 0
     ) -> RangeResult:
         """At most `limit` rows under `prefix` in key order: behind the key `after`, or from the key `start` on.
 
-        `keys_only`: without their values.
+        `revision`: as of then (0: now). Raises Compacted when that is gone.
         """
         first, end = span(prefix, prefix=True)
         key = after.encode() + b"\0" if after else start.encode() or first
-        answer = await self.read(pb.RangeRequest(key=key, range_end=end, limit=limit, keys_only=keys_only))
+        answer = await self.read(pb.RangeRequest(key=key, range_end=end, limit=limit, revision=revision))
         return RangeResult(rows(answer.kvs), answer.header.revision, answer.more, answer.count)
 
     async def together(self, gets: Sequence[Get]) -> TransactionResult:

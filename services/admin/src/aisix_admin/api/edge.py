@@ -51,8 +51,12 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "O
 
 def answer(body: object, status: int = 200, *, headers: Mapping[str, str] | None = None) -> web.Response:
     """`body` (JSON types) as an answer."""
-    encoded = msgspec.json.encode(body)
-    return web.Response(body=encoded, status=status, content_type="application/json", headers=headers)
+    return encoded(msgspec.json.encode(body), status, headers=headers)
+
+
+def encoded(body: bytes, status: int = 200, *, headers: Mapping[str, str] | None = None) -> web.Response:
+    """`body` (JSON already) as an answer."""
+    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
 
 
 def refusal(error: AdminError) -> web.Response:

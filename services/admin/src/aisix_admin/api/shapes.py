@@ -98,7 +98,7 @@ def entries(kind: Kind[Any]) -> Schema:
 def listed(kind: Kind[Any]) -> Schema:
     """The answer to GET of a kind: `entries`, or a page where the query asks for one."""
     one = type(entry(kind))
-    members = {
+    members: dict[str, Any] = {
         "items": fields.List(fields.Nested(one), required=True),
         "next_cursor": fields.String(required=True, allow_none=True, metadata=_NEXT),
     }
@@ -195,7 +195,11 @@ class Versions(Schema):
 class FieldDifference(Schema):
     """One field that differs; a side without the field has no member."""
 
+    class Meta:
+        include = {"from": fields.Raw(allow_none=True)}  # noqa: RUF012 - marshmallow's way; `from` is no name in Python
+
     path = fields.String(required=True)
+    to = fields.Raw(allow_none=True)
 
 
 class Difference(Schema):
