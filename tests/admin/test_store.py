@@ -38,6 +38,7 @@ from aisix_common.tasks import TaskOwner
 
 from tests.support.admin import RunningAdmin, running_admin
 from tests.support.consistency import everything
+from tests.support.counting import Counting
 from tests.support.cutproxy import CutProxy
 from tests.support.etcd import EtcdCluster, EtcdServer
 
@@ -47,47 +48,27 @@ def document(**changes: Any) -> dict[str, Any]:
     return {"display_name": "gpt", "api_key": "k", **changes}
 
 
-class Unlucky:
+class Unlucky(Counting):
     """An etcd client whose next transactions lose their answer: `plan` says for each what happens before it is lost."""
 
     def __init__(self, client: EtcdClient) -> None:
-        self._client = client
+        super().__init__(client)
         self.plan: list[Callable[[EtcdClient, Callable[[], Any]], Any]] = []
-        self.transactions = 0
-        self.rows_read = 0
-        self.reads = 0
         self.late: Callable[[], Any] | None = None
         """Done before the next attempt looks: what took effect after everybody had stopped waiting for it."""
-
-    async def get(self, key: str) -> KeyValue | None:
-        self.rows_read += 1
-        self.reads += 1
-        return await self._client.get(key)
-
-    async def range(self, prefix: str, *, limit: int = 0, revision: int = 0) -> RangeResult:
-        found = await self._client.range(prefix, limit=limit, revision=revision)
-        self.rows_read += len(found.rows)
-        return found
-
-    async def page(
-        self, prefix: str, *, after: str = "", limit: int, start: str = "", revision: int = 0
-    ) -> RangeResult:
-        return await self._client.page(prefix, after=after, limit=limit, start=start, revision=revision)
 
     async def together(self, gets: Sequence[Get]) -> TransactionResult:
         if self.late is not None:
             late, self.late = self.late, None
             assert (await late()).succeeded
-        self.rows_read += len(gets)
-        self.reads += 1
-        return await self._client.together(gets)
+        return await super().together(gets)
 
     async def txn(
         self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
     ) -> TransactionResult:
-        self.transactions += 1
         if not self.plan:
-            return await self._client.txn(compare, success, failure)
+            return await super().txn(compare, success, failure)
+        self.transactions += 1
         await self.plan.pop(0)(self._client, lambda: self._client.txn(compare, success, failure))
         raise StoreUnavailable("the answer was lost")
 
@@ -341,7 +322,7 @@ async def test_many_writes_need_no_retries(etcd: EtcdServer, etcd_prefix: str) -
         )
         assert {status for status, _ in answers} == {200}
         assert luck.client is not None and luck.client.transactions <= 31
-        assert luck.client.rows_read <= 30 * 5
+        assert luck.client.rows <= 30 * 5
 
 
 async def test_a_foreign_writer_in_the_last_moment(etcd: EtcdServer, etcd_prefix: str) -> None:

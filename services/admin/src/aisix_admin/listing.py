@@ -74,14 +74,19 @@ class Query:
         """The ids of this page out of all `rows` ((name, id), sorted), and the cursor of the next one."""
         ids: list[str] = []
         last = ("", "")
-        for name, id in self._from_here(rows):
-            if not self.takes(name):
-                continue
+        for name, id in self._from_here(rows if self.name is None else self._meant(rows)):
             if len(ids) == self.limit:
                 return ids, cursor(Position(self.order, last[0] if self.order != "id" else "", last[1]))
             ids.append(id)
             last = (name, id)
         return ids, None
+
+    def _meant(self, rows: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+        """Those of `rows` that are meant: they stand together as far as the name has no star."""
+        beginning = (self.name or "").partition("*")[0]
+        first = bisect_left(rows, (beginning, ""))
+        last = bisect_left(rows, True, lo=first, key=lambda row: not row[0].startswith(beginning))
+        return [row for row in rows[first:last] if self.takes(row[0])]
 
     def _from_here(self, rows: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
         after = self.after
