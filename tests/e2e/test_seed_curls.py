@@ -1,7 +1,7 @@
 """The commands that the public documents of the gateway print, run as they are printed.
 
-Only what a reader has to change is changed: `host:port` is that of the gateway under test, and `[...]` is a message. The
-admin keys are those of the documents.
+Only what a reader has to change is changed: `host:port` is that of the gateway under test, and `[...]` is a message.
+The admin keys are those of the documents.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from tests.support.provider import Provider
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.xdist_group("e2e"),
     pytest.mark.skipif(shutil.which("curl") is None, reason="the commands are curl's"),
 ]
@@ -108,7 +108,7 @@ class Shell:
         return found[-1]
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
+@pytest_asyncio.fixture(loop_scope="session", scope="module")
 async def shell(etcd: EtcdServer, tmp_path_factory: pytest.TempPathFactory, provider: Provider) -> AsyncIterator[Shell]:
     """A gateway with the admin keys of the documents and the model that they speak of."""
     folder: Path = tmp_path_factory.mktemp("seeds")
@@ -155,7 +155,7 @@ async def test_the_older_dialect_takes_the_admin_key_in_any_of_these_ways(shell:
     status, listed = await shell.run(f"curl http://127.0.0.1:3001/aisix/admin/apikeys {header}")
     assert status == 200 and listed["total"] == len(listed["list"])
     status, _ = await shell.run(f"curl http://127.0.0.1:3001/admin/v1/api_keys {header}")
-    assert (status == 200) == bool(scheme), "the current dialect wants its scheme named"
+    assert (status == 200) == (scheme == "Bearer "), "the current dialect wants `Bearer` to the letter"
 
 
 async def test_other_admin_keys_are_refused(shell: Shell) -> None:
