@@ -12,26 +12,28 @@ class Counting:
     def __init__(self, client: EtcdClient) -> None:
         self._client = client
         self.rows = 0
+        self.reads = 0
+        """Calls that read."""
         self.transactions = 0
 
     async def get(self, key: str) -> KeyValue | None:
-        self.rows += 1
+        self.reads, self.rows = self.reads + 1, self.rows + 1
         return await self._client.get(key)
 
     async def range(self, prefix: str, *, limit: int = 0, revision: int = 0) -> RangeResult:
         found = await self._client.range(prefix, limit=limit, revision=revision)
-        self.rows += len(found.rows)
+        self.reads, self.rows = self.reads + 1, self.rows + len(found.rows)
         return found
 
     async def page(
         self, prefix: str, *, after: str = "", limit: int, start: str = "", revision: int = 0
     ) -> RangeResult:
         found = await self._client.page(prefix, after=after, limit=limit, start=start, revision=revision)
-        self.rows += len(found.rows)
+        self.reads, self.rows = self.reads + 1, self.rows + len(found.rows)
         return found
 
     async def together(self, gets: Sequence[Get]) -> TransactionResult:
-        self.rows += len(gets)
+        self.reads, self.rows = self.reads + 1, self.rows + len(gets)
         return await self._client.together(gets)
 
     async def txn(

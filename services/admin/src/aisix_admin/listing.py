@@ -61,15 +61,6 @@ class Query:
             raise Invalid(f"the query is wrong: {problems[0].path}: {problems[0].reason}", problems)
         return cls(limit, after, name, cast("Order", order))
 
-    def takes(self, name: str) -> bool:
-        """Whether a row of this name is meant."""
-        if self.name is None:
-            return True
-        before, star, behind = self.name.partition("*")
-        if not star:
-            return name == self.name
-        return len(name) >= len(before) + len(behind) and name.startswith(before) and name.endswith(behind)
-
     def chosen(self, rows: Sequence[tuple[str, str]]) -> tuple[list[str], str | None]:
         """The ids of this page out of all `rows` ((name, id), sorted), and the cursor of the next one."""
         ids: list[str] = []
@@ -82,11 +73,14 @@ class Query:
         return ids, None
 
     def _meant(self, rows: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
-        """Those of `rows` that are meant: they stand together as far as the name has no star."""
-        beginning = (self.name or "").partition("*")[0]
-        first = bisect_left(rows, (beginning, ""))
-        last = bisect_left(rows, True, lo=first, key=lambda row: not row[0].startswith(beginning))
-        return [row for row in rows[first:last] if self.takes(row[0])]
+        """Those of `rows` whose name is meant: they stand together as far as it has no star."""
+        before, star, behind = (self.name or "").partition("*")
+        first = bisect_left(rows, (before, ""))
+        last = bisect_left(rows, True, lo=first, key=lambda row: not row[0].startswith(before))
+        if not star:
+            return [row for row in rows[first:last] if row[0] == before]
+        least = len(before) + len(behind)
+        return [row for row in rows[first:last] if row[0].endswith(behind) and len(row[0]) >= least]
 
     def _from_here(self, rows: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
         after = self.after
