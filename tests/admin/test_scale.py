@@ -47,7 +47,7 @@ class Loaded:
                 await ask(n)
                 taken.append((time.perf_counter() - began) * 1000)
             found = statistics.median(taken)
-            print(f"{what} with {ROWS} rows: median {found:.1f} ms, worst {max(taken):.1f} ms")  # noqa: T201 - a figure
+            print(f"{what} with {ROWS} rows: median {found:.1f} ms, worst {max(taken):.1f} ms")
             if found < bar:
                 return True
         return False
