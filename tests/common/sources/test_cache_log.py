@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aisix_common.resources import ApiKey
 from aisix_common.snapshot import Snapshot, apply, build, empty, restore
 from aisix_common.sources.cache_log import (
     MAGIC,
