@@ -169,9 +169,9 @@ async def test_on_a_real_etcd(etcd: EtcdServer, etcd_prefix: str) -> None:
         tasks.spawn(fleet.run(), name="fleet")
         state = {"service": "proxy", "connected": True, "applied_revision": 5}
         await client.put(f"{etcd_prefix}/instances/a", msgspec.json.encode(state))
-        waiting = tasks.spawn(fleet.receipt(6, 20), name="receipt")
         while not fleet.live():
             await asyncio.sleep(0.01)
+        waiting = tasks.spawn(fleet.receipt(6, 20), name="receipt")
         await client.put(f"{etcd_prefix}/instances/a", msgspec.json.encode(state | {"applied_revision": 6}))
         async with asyncio.timeout(10):
             assert await waiting == {"instances": 1, "of": 1, "revision": 6}

@@ -19,5 +19,5 @@ async def client(etcd: EtcdServer) -> AsyncIterator[EtcdClient]:
 @pytest.fixture
 async def fresh_client(fresh_etcd: EtcdServer) -> AsyncIterator[EtcdClient]:
     """A client of `fresh_etcd`, straight, for writing behind the back of the one under test."""
-    async with EtcdClient(EtcdOptions(endpoints=(fresh_etcd.endpoint,))) as client:
+    async with EtcdClient(EtcdOptions(endpoints=(fresh_etcd.endpoint,), request_timeout=30)) as client:
         yield client
