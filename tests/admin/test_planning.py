@@ -242,6 +242,7 @@ def test_a_new_row() -> None:
     plan = planned([edit(MODELS, "1", DIRECT, "created")], {}, exist=["/aisix/provider_keys/pk"] * 2)
     assert plan.compare == [
         unchanged("/aisix/models/1", 0),
+        unchanged("/run/aisix/history/models/1", 0),
         unchanged(AUDIT, 0),
         unchanged(TURN, 30),
         Compare("/aisix/provider_keys/pk", Compared.VERSION, Comparison.GREATER, 0),

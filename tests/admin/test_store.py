@@ -26,7 +26,6 @@ from aisix_common.secret import Secret
 from aisix_common.store.client import EtcdClient, EtcdOptions
 from aisix_common.store.types import (
     Compare,
-    Get,
     KeyValue,
     Listing,
     Operation,
@@ -57,11 +56,11 @@ class Unlucky(Counting):
         self.late: Callable[[], Any] | None = None
         """Done before the next attempt looks: what took effect after everybody had stopped waiting for it."""
 
-    async def together(self, gets: Sequence[Get]) -> TransactionResult:
+    async def together(self, keys: Sequence[str]) -> tuple[tuple[KeyValue | None, ...], int]:
         if self.late is not None:
             late, self.late = self.late, None
             assert (await late()).succeeded
-        return await super().together(gets)
+        return await super().together(keys)
 
     async def txn(
         self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
@@ -171,10 +170,10 @@ class Frozen:
     ) -> RangeResult:
         raise AssertionError("no list on the way of a write")
 
-    async def together(self, gets: Sequence[Get]) -> TransactionResult:
+    async def together(self, keys: Sequence[str]) -> tuple[tuple[KeyValue | None, ...], int]:
         if not self._reads:
             await asyncio.Event().wait()
-        return TransactionResult(True, self._revision, tuple(() for _ in gets))
+        return tuple(None for _ in keys), self._revision
 
     async def txn(
         self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()

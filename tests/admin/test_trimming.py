@@ -14,7 +14,7 @@ from aisix_admin.trimming import INTERVAL_SECONDS, LOOK_SECONDS, Trimmer
 from aisix_common.errors import StoreUnavailable
 from aisix_common.logs import Logger
 from aisix_common.store.client import EtcdClient, EtcdOptions
-from aisix_common.store.types import Compare, Get, KeyValue, Operation, RangeResult, TransactionResult
+from aisix_common.store.types import Compare, KeyValue, Operation, RangeResult, TransactionResult
 from aisix_common.tasks import TaskOwner
 
 from tests.support.etcd import EtcdServer
@@ -63,8 +63,8 @@ class Watched:
             raise StoreUnavailable("etcd is away")
         return await self._client.page(prefix, after=after, limit=limit, start=start, revision=revision)
 
-    async def together(self, gets: Sequence[Get]) -> TransactionResult:
-        return await self._client.together(gets)
+    async def together(self, keys: Sequence[str]) -> tuple[tuple[KeyValue | None, ...], int]:
+        return await self._client.together(keys)
 
     async def txn(
         self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()

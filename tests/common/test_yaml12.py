@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from aisix_common.errors import ConfigurationError
@@ -151,7 +151,9 @@ def meaning(text: str) -> Any:
 
 @given(st.one_of(st.text(), st.lists(_PIECES, max_size=30).map("".join)))
 @settings(deadline=None)
+@example("!")
 def test_both_readers_agree(text: str) -> None:
+    assume(not text.startswith("\ufeff"))  # only at the very beginning it is a byte order mark
     assert meaning(text) == meaning(f"#\t\n{text}"), "a tab anywhere has the slower one read it"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from aisix_common.store.client import EtcdClient
-from aisix_common.store.types import Compare, Get, KeyValue, Operation, RangeResult, TransactionResult
+from aisix_common.store.types import Compare, KeyValue, Operation, RangeResult, TransactionResult
 
 
 class Counting:
@@ -32,9 +32,9 @@ class Counting:
         self.reads, self.rows = self.reads + 1, self.rows + len(found.rows)
         return found
 
-    async def together(self, gets: Sequence[Get]) -> TransactionResult:
-        self.reads, self.rows = self.reads + 1, self.rows + len(gets)
-        return await self._client.together(gets)
+    async def together(self, keys: Sequence[str]) -> tuple[tuple[KeyValue | None, ...], int]:
+        self.reads, self.rows = self.reads + 1, self.rows + len(keys)
+        return await self._client.together(keys)
 
     async def txn(
         self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()

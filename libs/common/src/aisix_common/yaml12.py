@@ -38,8 +38,8 @@ _SPECIAL: Final = re.compile(r"(?P<sign>[-+]?)\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN
 _QUOTED: Final = re.compile(r" '[^']{2,}'")
 """Names of aliases and tags in PyYAML's texts: an unquoted password may begin with `*` or `!`."""
 
-_READ_DIFFERENTLY: Final = ("\t", "\ufeff")
-"""Tabs and byte order marks are where libyaml and PyYAML part ways."""
+_READ_DIFFERENTLY: Final = ("\t", "\ufeff", "!")
+"""Tabs, byte order marks and tags (an empty scalar with `!`) are where libyaml and PyYAML part ways."""
 
 _TAG: Final = "tag:yaml.org,2002:"
 _TAGS: Final[Mapping[type, str]] = MappingProxyType(

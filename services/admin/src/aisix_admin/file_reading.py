@@ -11,7 +11,6 @@ from aisix_common.errors import StoreUnavailable
 from aisix_common.resources import Kind
 from aisix_common.store.types import (
     Compare,
-    Get,
     KeyValue,
     Listing,
     Lost,
@@ -90,7 +89,7 @@ class NoEtcd:
     ) -> RangeResult:
         raise StoreUnavailable(_NONE)
 
-    async def together(self, gets: Sequence[Get]) -> TransactionResult:
+    async def together(self, keys: Sequence[str]) -> tuple[tuple[KeyValue | None, ...], int]:
         raise StoreUnavailable(_NONE)
 
     async def txn(

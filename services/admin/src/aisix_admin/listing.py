@@ -16,7 +16,7 @@ from .errors import Invalid
 Order: TypeAlias = Literal["id", "name", "-name"]
 
 ORDERS: Final = ("id", "name", "-name")
-USUAL: Final = 100
+USUAL: Final = 50
 """Resources of a page where the query has no `limit`."""
 MOST: Final = 1000
 _KNOWN: Final = ("limit", "cursor", "name", "sort")

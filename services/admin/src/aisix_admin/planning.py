@@ -55,7 +55,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a write is decided on: rows and histories of its targets, all read at one revision."""
+    """What a write is decided on: rows and histories of its targets. Its transaction compares every one of them."""
 
     rows: Mapping[Place, KeyValue | None]
     histories: Mapping[Place, KeyValue | None]
@@ -238,6 +238,7 @@ class Planner:
         made.undo.append(Put(key, row.value) if row else Delete(key))
         made.facts[edit.place] = None if edit.value is None else self._after[edit.place]
         history_key, past = roots.history(*edit.place), self._view.histories[edit.place]
+        made.compare.append(unchanged(history_key, past.mod_revision if past else 0))
         if wished.purge:
             made.operations.append(Delete(history_key))
         else:

@@ -12,7 +12,6 @@ from typing import Final, Protocol
 from aisix_common.errors import Compacted, StoreDenied, StoreRejected, StoreUnavailable
 from aisix_common.store.types import (
     Compare,
-    Get,
     KeyValue,
     Operation,
     RangeResult,
@@ -29,7 +28,7 @@ LONGEST_REQUEST: Final = DEADLINE / 4
 lost: with more time for each the call would end before it knew what happened."""
 
 MOST_TOGETHER: Final = 100
-"""Rows that are read, and operations that are written, in one transaction: etcd takes 128."""
+"""Rows that are asked for at once, and operations of one transaction: etcd takes 128."""
 
 _PAGE: Final = 1000
 """Rows of one read of a whole kind."""
@@ -52,7 +51,7 @@ class Etcd(Protocol):
         self, prefix: str, *, after: str = "", limit: int, start: str = "", revision: int = 0
     ) -> RangeResult: ...
 
-    async def together(self, gets: Sequence[Get]) -> TransactionResult: ...
+    async def together(self, keys: Sequence[str]) -> tuple[tuple[KeyValue | None, ...], int]: ...
 
     async def txn(
         self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
@@ -144,8 +143,8 @@ class EtcdRows:
         found: list[KeyValue] = []
         async with asking():
             for begin in range(0, len(ids), MOST_TOGETHER):
-                gets = [Get(prefix + id) for id in ids[begin : begin + MOST_TOGETHER]]
-                found += (row for rows in (await self._client.together(gets)).reads for row in rows)
+                rows, _ = await self._client.together([prefix + id for id in ids[begin : begin + MOST_TOGETHER]])
+                found += (row for row in rows if row is not None)
         return _rows(found, prefix)
 
     async def get(self, kind: str, id: str) -> Row:

@@ -1,6 +1,6 @@
 """Writes of resources: each is decided on what was read and committed as one transaction, with history and audit.
 
-    look     the targets, their histories and the turn row, read at one revision
+    look     the targets, their histories and the turn row; the commit compares each
     decide   the caller's, on that view; asked again when it changed
     check    names are free, references lead somewhere, nothing that others use goes away (on the index, confirmed)
     commit   compares all it was decided on; a conflict looks again, a bounded number of times
@@ -19,7 +19,7 @@ from typing import Final
 from aisix_common.clock import Clock
 from aisix_common.errors import Problem, StoreDenied, StoreRejected, StoreUnavailable
 from aisix_common.resources import Flaw
-from aisix_common.store.types import Get, KeyValue, unchanged
+from aisix_common.store.types import KeyValue, unchanged
 
 from .audit import Actor, Changed, key_of
 from .errors import MOST_USERS, Busy, Conflict, InUse, Invalid, StoreAway
@@ -112,11 +112,10 @@ class ResourceStore:
         return written
 
     async def row_and_history(self, kind: str, id: str) -> tuple[KeyValue | None, KeyValue | None]:
-        """A resource and its history row, at one revision. Raises StoreAway."""
+        """A resource and its history row. Raises StoreAway."""
         async with asking():
             keys = (self._roots.resource(kind, id), self._roots.history(kind, id))
-            found = await self._client.together([Get(key) for key in keys])
-        row, past = (read[0] if read else None for read in found.reads)
+            (row, past), _ = await self._client.together(keys)
         return row, past
 
     async def audit_page(self, after: str, start: str, limit: int) -> Sequence[tuple[str, KeyValue]]:
@@ -177,22 +176,19 @@ class _Call:
         listings, known = self._index.listings, self._index.revision  # before the read: etcd cannot be older then
         resources = [self._roots.resource(*place) for place in self._targets]
         histories = [self._roots.history(*place) for place in self._targets]
-        audits = [self._roots.audit(segment) for segment in self._lost]
-        found = await self._client.together(
-            [Get(key) for key in (*resources, *histories, f"{self._roots.run}/turn", *audits)]
-        )
-        self._seen = found.revision
-        rows = [read[0] if read else None for read in found.reads]
+        rows, self._seen = await self._client.together((*resources, *histories, f"{self._roots.run}/turn"))
+        # Afterwards: rows that a lost attempt wrote are then never seen without its audit row.
+        audits, _ = await self._client.together([self._roots.audit(segment) for segment in self._lost])
         count = len(self._targets)
         view = View(
             dict(zip(self._targets, rows[:count], strict=True)),
             dict(zip(self._targets, rows[count : 2 * count], strict=True)),
         )
-        for audit, (plan, edits) in zip(rows[2 * count + 1 :], self._lost.values(), strict=True):
+        for audit, (plan, edits) in zip(audits, self._lost.values(), strict=True):
             if audit is not None:
                 return view, None, await self._committed(plan, edits, audit.mod_revision)
         turn = rows[2 * count]
-        if found.revision < known:
+        if self._seen < known:
             await self._relisted(listings)
         await self._caught_up(turn.mod_revision if turn else 0)
         return view, turn, None
@@ -290,13 +286,13 @@ class _Call:
                 raise InUse([(kind, id, one.called if one else None) for kind, id, one in facts])
 
     async def _read(self, places: Sequence[Place]) -> Mapping[Place, KeyValue | None]:
-        """The rows at `places`, many in one request."""
+        """The rows at `places`, many at once."""
         rows: dict[Place, KeyValue | None] = {}
         wanted = list(dict.fromkeys(places))
         for begin in range(0, len(wanted), MOST_TOGETHER):
             part = wanted[begin : begin + MOST_TOGETHER]
-            found = await self._client.together([Get(self._roots.resource(*place)) for place in part])
-            rows |= {place: read[0] if read else None for place, read in zip(part, found.reads, strict=True)}
+            found, _ = await self._client.together([self._roots.resource(*place) for place in part])
+            rows |= dict(zip(part, found, strict=True))
         return rows
 
     async def _commit(self, plan: Plan, edits: tuple[Edit, ...], segment: str) -> int | None:
