@@ -3,7 +3,7 @@
 import pytest
 
 from aisix_admin.auth import AdminKeys
-from aisix_admin.caller_keys import admit, key_hash, new_key
+from aisix_admin.caller_keys import admit, new_key
 from aisix_common.resources import hash_key
 from aisix_common.secret import Secret
 
@@ -12,7 +12,7 @@ VECTOR = "91ed2dbc407561556f3e7be98ba0bd2a57986d6a868c482d867d19c6d40d201c"
 
 
 def test_the_hash_is_the_one_the_proxy_looks_up() -> None:
-    assert key_hash(Secret("sk-my-api-key-123")) == VECTOR == hash_key("sk-my-api-key-123")
+    assert hash_key("sk-my-api-key-123") == VECTOR
     assert admit({"key": " sk-my-api-key-123\n"}, ADMIN).document == {"key_hash": VECTOR}, "trimmed as the proxy does"
 
 
@@ -24,7 +24,7 @@ def test_made_keys_are_long_and_never_the_same() -> None:
 
 def test_a_key_is_made_only_where_there_is_none() -> None:
     admitted = admit({"allowed_models": []}, ADMIN, make=lambda: Secret("sk-made"))
-    assert admitted.document == {"allowed_models": [], "key_hash": key_hash(Secret("sk-made"))}
+    assert admitted.document == {"allowed_models": [], "key_hash": hash_key("sk-made")}
     assert admitted.plaintext == Secret("sk-made") and "sk-made" not in repr(admitted)
     for document in ({"key": "sk-x"}, {"key_hash": VECTOR}):
         assert admit(document, ADMIN, make=lambda: Secret("sk-made")).plaintext is None
@@ -37,7 +37,7 @@ def test_what_was_sent_is_left_alone() -> None:
     assert sent == {"key": "sk-x"}
 
 
-@pytest.mark.parametrize("document", [{"key": "admin"}, {"key_hash": key_hash(Secret("admin"))}])
+@pytest.mark.parametrize("document", [{"key": "admin"}, {"key_hash": hash_key("admin")}])
 def test_an_admin_key_is_no_caller_key(document: dict[str, str]) -> None:
     assert ["admin key" in flaw.reason for flaw in admit(document, ADMIN).flaws] == [True]
 
@@ -49,7 +49,7 @@ def test_what_is_stored_may_stay(value: str) -> None:
 
 
 def test_a_key_of_the_past_is_no_admin_key_either() -> None:
-    previous = [{"hash": VECTOR, "until": "x"}, {"hash": key_hash(Secret("admin")), "until": "x"}]
+    previous = [{"hash": VECTOR, "until": "x"}, {"hash": hash_key("admin"), "until": "x"}]
     for document in ({"key_hash": VECTOR}, {"key": "sk-x"}, {}):
         (flaw,) = admit({**document, "previous_keys": previous}, ADMIN).flaws
         assert flaw.at == ("previous_keys", 1, "hash") and "admin key" in flaw.reason

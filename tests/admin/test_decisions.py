@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from aisix_admin.auth import AdminKeys
-from aisix_admin.caller_keys import MOST_PREVIOUS, key_hash
+from aisix_admin.caller_keys import MOST_PREVIOUS
 from aisix_admin.decisions import LONGEST_OVERLAP, Decisions, require_overlap
 from aisix_admin.errors import Invalid, Undecodable, Unknown
 from aisix_admin.history import Version
 from aisix_admin.planning import Edit
 from aisix_admin.rows import Row
-from aisix_common.resources import API_KEYS, BY_NAME, MODELS, PROVIDER_KEYS
+from aisix_common.resources import API_KEYS, BY_NAME, MODELS, PROVIDER_KEYS, hash_key
 from aisix_common.secret import Secret
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 DECIDE = Decisions(AdminKeys([Secret("admin")]))
-OLD, NEW = key_hash(Secret("sk-old")), key_hash(Secret("sk-new"))
+OLD, NEW = hash_key("sk-old"), hash_key("sk-new")
 MODEL = {"display_name": "gpt", "provider": "openai", "model_name": "m", "provider_key_id": "k"}
 PROVIDER = {"display_name": "p", "api_key": "canary-1", "api_base": "https://a.example"}
 CALLER = {"key_hash": OLD, "allowed_models": ["gpt"]}
@@ -202,9 +202,9 @@ def test_rotating_again_and_again_stays_bounded() -> None:
     for n in range(MOST_PREVIOUS + 4):
         edit = DECIDE.rotate(stored(document), "1", Secret(f"sk-{n}"), 60, NOW)
         document = document_of(edit)
-    assert document["key_hash"] == key_hash(Secret(f"sk-{MOST_PREVIOUS + 3}"))
+    assert document["key_hash"] == hash_key(f"sk-{MOST_PREVIOUS + 3}")
     assert [each["hash"] for each in document["previous_keys"]] == [
-        key_hash(Secret(f"sk-{n}")) for n in range(MOST_PREVIOUS + 2, 2, -1)
+        hash_key(f"sk-{n}") for n in range(MOST_PREVIOUS + 2, 2, -1)
     ]
 
 

@@ -8,21 +8,20 @@ from typing import Any
 import pytest
 
 from aisix_admin.auth import AdminKeys
-from aisix_admin.caller_keys import key_hash
 from aisix_admin.decisions import Decisions
 from aisix_admin.errors import Busy, Conflict, Invalid
 from aisix_admin.index import Place, ResourceIndex
 from aisix_admin.planning import View
 from aisix_admin.sets import LONGEST_ID, Member, edits_of, placed, read_set
 from aisix_admin.store import Dangling
-from aisix_common.resources import KINDS, MODELS, PROVIDER_KEYS, Flaw
+from aisix_common.resources import KINDS, MODELS, PROVIDER_KEYS, Flaw, hash_key
 from aisix_common.secret import Secret
 from aisix_common.store.types import KeyValue, Listing
 
 DECIDE = Decisions(AdminKeys([Secret("admin")]))
 MODEL = {"display_name": "gpt", "provider": "openai", "model_name": "m", "provider_key_id": "k"}
 PROVIDER = {"display_name": "p", "api_key": "canary-1"}
-HASH = key_hash(Secret("sk-1"))
+HASH = hash_key("sk-1")
 
 
 def index(stored: Mapping[Place, Any]) -> ResourceIndex:

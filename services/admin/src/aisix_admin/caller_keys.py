@@ -5,14 +5,13 @@ gets a new key. What is wrong is noted, not raised: the schema has more to say o
 source of randomness, which is passed in.
 """
 
-import hashlib
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aisix_common.resources import Flaw
+from aisix_common.resources import Flaw, hash_key
 from aisix_common.secret import Secret
 
 from .auth import AdminKeys
@@ -30,11 +29,6 @@ _NOTHING: Final = "0" * 64
 def new_key() -> Secret:
     """A fresh caller key: `sk-` and 48 hex digits, 192 bits of the system's randomness."""
     return Secret("sk-" + secrets.token_hex(24))
-
-
-def key_hash(key: Secret) -> str:
-    """What is stored and looked up: SHA-256 over the UTF-8 bytes, lower-case hex, no salt (control-plane 3.2)."""
-    return hashlib.sha256(key.reveal().encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +63,7 @@ def admit(
     made = None
     if "key_hash" not in plain and make is not None:
         made = make()
-        plain["key_hash"] = key_hash(made)
+        plain["key_hash"] = hash_key(made.reveal())
     wrong = _wrong_hash(plain.get("key_hash"), stored, admin_keys)
     return Admitted(plain, made, (*wrong, *_wrong_previous(plain.get("previous_keys"), admin_keys)))
 
@@ -88,7 +82,7 @@ def _hashed(plain: dict[str, Any], admin_keys: AdminKeys) -> Admitted:
     if "key_hash" in plain:
         both = Flaw(("key",), "give either `key` or `key_hash`, not both")
         return Admitted(plain, flaws=(both, *wrong, *_wrong_hash(plain["key_hash"], None, admin_keys)))
-    plain["key_hash"] = _NOTHING if wrong else key_hash(Secret(key.strip()))  # as the proxy trims what it is shown
+    plain["key_hash"] = _NOTHING if wrong else hash_key(key)
     found = (*wrong, *_wrong_hash(plain["key_hash"], None, admin_keys))
     return Admitted(plain, flaws=(*found, *_wrong_previous(plain.get("previous_keys"), admin_keys)))
 

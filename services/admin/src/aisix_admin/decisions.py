@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from aisix_common.errors import Problem
-from aisix_common.resources import API_KEYS, Kind, Rejected, document, masked, read
+from aisix_common.resources import API_KEYS, Kind, Rejected, document, hash_key, masked, read
 from aisix_common.resources.reading import one_spelling
 from aisix_common.secret import Secret
 
 from .auth import AdminKeys
-from .caller_keys import MOST_PREVIOUS, Admitted, admit, key_hash
+from .caller_keys import MOST_PREVIOUS, Admitted, admit
 from .errors import Invalid, Undecodable, Unknown
 from .history import Version
 from .merge_patch import merge_patch
@@ -82,7 +82,7 @@ class Decisions:
             kept += [
                 {"hash": each.hash, "until": _moment(each.until)} for each in current.previous_keys if each.until > now
             ]
-        plain["key_hash"] = key_hash(new)
+        plain["key_hash"] = hash_key(new.reveal())
         plain.pop("previous_keys", None)
         if kept:
             plain["previous_keys"] = kept[:MOST_PREVIOUS]

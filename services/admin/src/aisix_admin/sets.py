@@ -11,11 +11,9 @@ from typing import Any, Final
 import msgspec
 
 from aisix_common.errors import Problem
-from aisix_common.resources import API_KEYS, BY_NAME, MODELS, Kind
+from aisix_common.resources import API_KEYS, BY_NAME, MODELS, Kind, hash_key
 from aisix_common.resources.reading import one_spelling
-from aisix_common.secret import Secret
 
-from .caller_keys import key_hash
 from .decisions import Decisions
 from .errors import Conflict, Invalid
 from .index import Place, ResourceIndex
@@ -127,7 +125,7 @@ def _meant(kind: Kind[Any], value: Mapping[str, Any], index: ResourceIndex) -> s
     if kind.singleton:
         name: object = kind.name
     elif kind is API_KEYS and isinstance(value.get("key"), str):
-        name = key_hash(Secret(value["key"].strip()))
+        name = hash_key(value["key"])
     else:
         name = one_spelling(kind, dict(value))[0].get(kind.name_field) if kind.name_field else None
     holders = index.holders(kind.name, name) if isinstance(name, str) else frozenset[str]()
