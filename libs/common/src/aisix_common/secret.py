@@ -1,13 +1,28 @@
 """A text that must not be seen: its `repr`, `str` and format show nothing, and it comes out by one method.
 
-Which fields of a resource are sensitive follows from this *type* alone (design 6): masking, redaction and the leak
-tests look for it, so nobody keeps a list.
+Which fields of a resource are sensitive follows from this *type* alone (design 6): masking, encryption, redaction and
+the leak tests look for it, so nobody keeps a list.
 """
 
 import hmac
+import re
 from typing import Any, Final, NoReturn
 
 MASK: Final = "***"
+SEALED: Final = "enc:v1:"
+"""What the text of a secret that lies encrypted begins with (design 7)."""
+_REFERENCE: Final = re.compile(r"\$(?:secret|env)://", re.IGNORECASE)
+
+
+def is_reference(text: str) -> bool:
+    """Whether `text` says where a secret is to be had, instead of being one: `$secret://...` or `$env://...`, in any
+    letter case (customer-documents 6.4). Such a text is never used as a secret itself."""
+    return _REFERENCE.match(text) is not None
+
+
+def is_sealed(text: str) -> bool:
+    """Whether `text` is an encrypted secret."""
+    return text.startswith(SEALED)
 
 
 class Secret:
@@ -20,6 +35,11 @@ class Secret:
 
     def reveal(self) -> str:
         """The clear text. `grep -n 'reveal()'` lists every place where a secret leaves its shell."""
+        return self.__text
+
+    @property
+    def stored(self) -> str | None:
+        """The text that stands in the document; None where that is no text. Sealed or a reference as it may be."""
         return self.__text
 
     def __repr__(self) -> str:

@@ -44,9 +44,12 @@ def moved(kind: Kind[Any], old: Any, new: Any) -> list[str]:
     """The fields in which `new` sends its secrets elsewhere than `old` did (both typed).
 
     Whoever may write resources but has never seen the secret must not get it by pointing the row at a server of theirs.
-    Members of a union do not have all fields: what is missing is None.
+    Members of a union do not have all fields: what is missing is None. Another member is another addressee.
     """
-    return [name for name in kind.destinations if getattr(old, name, None) != getattr(new, name, None)]
+    tag = [str(type(new).__struct_config__.tag_field)] if type(old) is not type(new) else []
+    return tag + [
+        name for name in kind.destinations if name not in tag and getattr(old, name, None) != getattr(new, name, None)
+    ]
 
 
 def require_same_destination(kind: Kind[Any], kept: list[tuple[str | int, ...]], old: Any, new: Any) -> None:

@@ -30,6 +30,7 @@ from .rate_limit import RateLimit
 from .rate_limit_policies import RATE_LIMIT_POLICIES, RateLimitPolicy
 from .reading import Loaded, Rejected, read
 from .reference import Reference
+from .secret_providers import SECRET_PROVIDERS, SecretProvider
 from .sensitive import SecretJson
 
 KINDS: Final[tuple[Kind[Any], ...]] = (
@@ -50,14 +51,22 @@ KINDS: Final[tuple[Kind[Any], ...]] = (
     MCP_AUTH_SETTINGS,
 )
 
-BY_NAME: Final = index(KINDS, lambda kind: kind.name)
+"""What lies under the resource root: the kinds that other gateways know, too."""
+
+EXTERNAL_KINDS: Final[tuple[Kind[Any], ...]] = (SECRET_PROVIDERS,)
+"""What lies under the ext root: kinds of ours (design 5)."""
+
+ALL_KINDS: Final = (*KINDS, *EXTERNAL_KINDS)
+BY_NAME: Final = index(ALL_KINDS, lambda kind: kind.name)
 
 __all__ = [
     "A2A_AGENTS",
+    "ALL_KINDS",
     "API_KEYS",
     "BY_NAME",
     "CACHE_POLICIES",
     "CLAIM_MAPPINGS",
+    "EXTERNAL_KINDS",
     "GUARDRAILS",
     "GUARDRAIL_ATTACHMENTS",
     "KINDS",
@@ -70,6 +79,7 @@ __all__ = [
     "PASSTHROUGH_ROUTES",
     "PROVIDER_KEYS",
     "RATE_LIMIT_POLICIES",
+    "SECRET_PROVIDERS",
     "A2aAgent",
     "ApiKey",
     "CachePolicy",
@@ -94,6 +104,7 @@ __all__ = [
     "Refused",
     "Rejected",
     "SecretJson",
+    "SecretProvider",
     "check",
     "document",
     "hash_key",

@@ -103,4 +103,5 @@ API_KEYS: Final = Kind(
     tombstones=frozenset({"mcp_access.mode"}),
     terse=frozenset({"disabled", "previous_keys"}),
     references=references,
+    resolvable={"key_hash": hash_key},
 )

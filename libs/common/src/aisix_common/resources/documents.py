@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from aisix_common.secret import MASK, Secret
+from aisix_common.secret import MASK, Secret, is_reference
 
 from .kind import Kind, Resource
 from .sensitive import SecretJson
@@ -22,8 +22,16 @@ def document(kind: Kind[Resource], value: Resource) -> dict[str, Any]:
 
 
 def masked(kind: Kind[Resource], value: Resource) -> dict[str, Any]:
-    """What may be shown: `***` for every sensitive value, everything else as in `document`."""
-    return _document(kind, value, lambda secret: MASK)
+    """What may be shown: `***` for every sensitive value, everything else as in `document`.
+
+    A reference is shown as it is: it says where the secret is, not what.
+    """
+    return _document(kind, value, _masked)
+
+
+def _masked(secret: Secret) -> str:
+    text = secret.stored
+    return text if text is not None and is_reference(text) else MASK
 
 
 def _revealed(secret: Secret) -> Any:

@@ -62,6 +62,10 @@ class Kind(Generic[Resource]):
     them has to give the secrets again (design 7)."""
     references: Callable[[Resource], Sequence[Reference]] = _no_references
     """The other rows that a row names."""
+    resolvable: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
+    """Plain fields that may hold a secret reference, with what is made of the secret that it leads to."""
+    external: bool = False
+    """The kind lies under the ext root of etcd: other gateways on the same etcd do not know it (design 5)."""
     type_name: str = ""
     """What one row is called in messages: `Model`. The Struct's name, unless it is given (as for a union)."""
     structs: tuple[type[msgspec.Struct], ...] = field(init=False, repr=False)

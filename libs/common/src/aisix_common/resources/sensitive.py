@@ -25,6 +25,11 @@ class SecretJson(Secret):
         """The clear value."""
         return msgspec.json.decode(self.reveal())
 
+    @property
+    def stored(self) -> str | None:
+        value = self.value() if self.reveal().startswith('"') else None
+        return value if isinstance(value, str) else None
+
 
 def conceal(kind: type, value: Any) -> Any:
     """msgspec's `dec_hook`: put a decoded JSON value into the shell its field asks for."""

@@ -3,7 +3,20 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from .values import Address, Later, OptionalBind, Parse, Sealed, Section, Text, parse_heartbeat
+from .values import (
+    Address,
+    Count,
+    KeyId,
+    Later,
+    OptionalBind,
+    Parse,
+    PositiveMillis,
+    Sealed,
+    Seconds,
+    Section,
+    Text,
+    parse_heartbeat,
+)
 
 _MANAGED = Later("managed mode")
 
@@ -47,12 +60,12 @@ class Managed(Section, frozen=True, kw_only=True):
 class KeyringKey(Section, frozen=True, kw_only=True):
     """One key that stored secrets are encrypted with, from a file or an environment variable."""
 
-    id: Text
-    """The name stored beside every value it encrypted."""
+    id: KeyId
+    """The name stored beside every value it encrypted: 1 to 64 letters, digits, dots, dashes and underscores."""
     file: str | None = None
-    """File that holds the key, base64; exactly one of `file` and `env`."""
+    """File that holds the key, 32 bytes in base64; exactly one of `file` and `env`. A change is noticed."""
     env: str | None = None
-    """Environment variable that holds the key, base64."""
+    """Environment variable that holds the key, 32 bytes in base64."""
 
 
 class SecretProvider(Section, frozen=True, kw_only=True):
@@ -63,17 +76,37 @@ class SecretProvider(Section, frozen=True, kw_only=True):
     manager: Literal["vault", "aws", "azure", "gcp", "kubernetes"]
     """Which product it is."""
     options: Mapping[str, Any] = {}
-    """What the manager needs: address, region, role."""
+    """What the manager needs, as in the fields of a `secret_providers` resource: address, region, role."""
+
+    def __repr__(self) -> str:
+        return f"SecretProvider({self.manager}/{self.id})"
 
 
 class Secrets(Section, frozen=True, kw_only=True):
     """How secrets in resources are stored and where references may point."""
 
     keyring: tuple[KeyringKey, ...] = ()
-    """The first key encrypts, all of them decrypt: prepend a key to rotate."""
+    """The first key encrypts, all of them decrypt: prepend a key to rotate. Files are read again when they change."""
+    local_key_file: str = "/var/lib/aisix/keyring.key"
+    """Where `aisix --config` keeps a key of its own making, mode 0600, when `keyring` is empty and resources come from
+    etcd; blank: it makes none."""
     allow_plaintext: bool = False
-    """Store secrets unencrypted when there is no keyring; needed where other gateways read the same etcd."""
+    """Store secrets unencrypted when there is no keyring; needed where other gateways read the same etcd. `aisix` then
+    makes no key of its own."""
     env_allow: tuple[Text, ...] = ("AISIX_SECRET_*",)
     """Environment variables that `$env://` references may read; `*` matches anything."""
+    env_in_managed: Annotated[bool, Later("managed mode")] = False
+    """Whether `$env://` references are followed in managed mode, where the Cloud writes them."""
+    kubernetes_allow: tuple[Text, ...] = ("*/aisix-secret-*",)
+    """Kubernetes Secrets that references may read, as `<namespace>/<name>`, whatever a provider allows; `*` matches
+    anything."""
     providers: tuple[SecretProvider, ...] = ()
     """Secret managers known besides those in etcd."""
+    refresh_secs: Seconds = 300
+    """Seconds after which a secret from a manager is fetched again, up to a tenth earlier."""
+    retry_secs: Seconds = 10
+    """Seconds until a secret that could not be had is asked for again."""
+    stale_max_secs: Count = 86_400
+    """Seconds for which a secret is used on while its manager is away or refuses us; 0: not at all."""
+    timeout_ms: PositiveMillis = 5000
+    """Milliseconds one fetch from a manager may take."""

@@ -1,6 +1,6 @@
 """`upstream`: how the gateway talks to providers."""
 
-from .values import Count, Count32, Millis, Probes, Section
+from .values import Count, Count32, Millis, Probes, Section, Text
 
 
 class ClientTls(Section, frozen=True, kw_only=True):
@@ -37,4 +37,7 @@ class Upstream(Section, frozen=True, kw_only=True):
     """Unused connections kept for each host. Default: as many as were opened."""
     retries: Count32 = 2
     """How often a failed attempt is repeated before the first byte was sent on."""
+    metadata_hosts: tuple[Text, ...] = ()
+    """Hosts that may be called although their address is link-local or a cloud's metadata service, as they stand in
+    the URL: `169.254.10.20`, `proxy.internal`. No other such address is ever connected to."""
     tls: ClientTls = ClientTls()

@@ -235,10 +235,12 @@ def _keyring_key(key: KeyringKey) -> _Found:
 
 
 def _secrets(secrets: Secrets) -> _Found:
-    for name in ("keyring", "providers"):
-        ids = [item.id for item in getattr(secrets, name)]
-        if len(set(ids)) != len(ids):
-            yield name, "must not hold one id twice"
+    ids = [key.id for key in secrets.keyring]
+    if len(set(ids)) != len(ids):
+        yield "keyring", "must not hold one id twice"
+    known = [(provider.manager, provider.id) for provider in secrets.providers]
+    if len(set(known)) != len(known):
+        yield "providers", "must not hold one id of a manager twice"
 
 
 _RULES: Final[Mapping[type[Section], Callable[[Any], _Found]]] = MappingProxyType(

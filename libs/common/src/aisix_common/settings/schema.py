@@ -25,7 +25,7 @@ class Settings(Section, frozen=True, kw_only=True):
     shutdown: Shutdown = Shutdown()
     observability: Observability = Observability()
     managed: Managed = Managed()
-    secrets: Annotated[Secrets, Later("encrypted and referenced secrets")] = Secrets()
+    secrets: Secrets = Secrets()
     cache: Annotated[Cache, Later("response caches")] = Cache()
     ratelimit: Annotated[RateLimit, Later("rate limits")] = RateLimit()
 

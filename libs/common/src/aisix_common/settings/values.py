@@ -59,6 +59,7 @@ _HEADER: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _DIRECTIVE: Final = re.compile(r"(?:[A-Za-z0-9_.:\-]+=)?(?:trace|debug|info|warn|warning|error|off)", re.IGNORECASE)
 _PATH: Final = re.compile(r"[!-~]*")
 _NAME: Final = re.compile(r"[A-Za-z0-9._@-]{1,64}")
+_KEY_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BASE_URL: Final = re.compile(r"(?i:https?)://[!-~]+")
 _BASE_URL_RULE: Final = (
     "must be the http or https URL of a host, perhaps with a port and a path: no user, query or fragment"
@@ -151,6 +152,13 @@ def parse_secret(text: str) -> Secret:
     return Secret(parse_not_blank(text))
 
 
+def parse_key_id(text: str) -> str:
+    """The name of a key of the keyring: it stands inside of what the key encrypted."""
+    if _KEY_ID.fullmatch(text) is None:
+        raise ValueError("must be 1 to 64 letters, digits, dots, dashes and underscores")
+    return text
+
+
 def parse_heartbeat(text: str) -> int:
     """Whole seconds, clamped to 5..300."""
     if not re.fullmatch(r"[0-9]{1,19}", text.strip()):
@@ -168,6 +176,7 @@ Workers: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=512)]
 Probes: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=127)]  # TCP_KEEPCNT of Linux takes no more
 Versions: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=200)]
 Days: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=3650)]
+Seconds: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=30 * 86_400)]
 Ratio: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Edges: TypeAlias = tuple[float, ...]
 Text: TypeAlias = Annotated[str, Parse(parse_not_blank, "text")]
@@ -176,5 +185,6 @@ Network: TypeAlias = Annotated[IPv4Network | IPv6Network, Parse(parse_network, "
 Bind: TypeAlias = Annotated[Address, Parse(parse_address, "IP:port")]
 OptionalBind: TypeAlias = Annotated[Address | None, Parse(parse_optional_address, 'IP:port, or "" for none')]
 Sealed: TypeAlias = Annotated[Secret, Parse(parse_secret, "text, secret")]
+KeyId: TypeAlias = Annotated[str, Parse(parse_key_id, "name")]
 AdminName: TypeAlias = Annotated[str, Parse(parse_admin_name, "name")]
 OptionalBaseUrl: TypeAlias = Annotated[str | None, Parse(parse_optional_base_url, 'URL, or "" for none')]

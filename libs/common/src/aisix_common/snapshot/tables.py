@@ -1,13 +1,13 @@
 """The values that make up a snapshot. Immutable by agreement: whoever holds one may keep it as long as they like."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
 
-from aisix_common.resources import BY_NAME, KINDS, Kind
+from aisix_common.resources import ALL_KINDS, KINDS, Kind
 from aisix_common.resources.reading import Failure
 
 from .sharded import NOTHING, Sharded
@@ -102,10 +102,10 @@ class Snapshot:
         return sum(len(table.by_id) for table in self.tables.values())
 
 
-_KIND_NAMES: Final[Mapping[Any, str]] = {kind.struct: kind.name for kind in KINDS}
+_KIND_NAMES: Final[Mapping[Any, str]] = {kind.struct: kind.name for kind in ALL_KINDS}
 
 
-def empty(prefix: str) -> Snapshot:
+def empty(prefix: str, kinds: Iterable[Kind[Any]] = KINDS) -> Snapshot:
     """What is known before anything was read."""
-    tables: dict[str, Table[Any]] = {name: Table(NOTHING, NOTHING, NOTHING, NOTHING) for name in BY_NAME}
+    tables: dict[str, Table[Any]] = {kind.name: Table(NOTHING, NOTHING, NOTHING, NOTHING) for kind in kinds}
     return Snapshot(prefix.rstrip("/"), 0, tables, NOTHING, 0, None, None)

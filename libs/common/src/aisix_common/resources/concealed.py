@@ -1,0 +1,108 @@
+"""The secrets inside of a typed resource: found, and exchanged for others. Which they are follows from their type.
+
+Besides, a kind may name plain fields that can hold a reference, too (`Kind.resolvable`): a caller key's hash.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import msgspec
+
+from aisix_common.secret import Secret, is_reference
+
+from .flaw import Path
+from .kind import Kind
+from .sensitive import SecretJson
+
+Value = TypeVar("Value")
+
+
+def secrets_in(value: Any, at: Path = ()) -> Iterator[tuple[Path, Secret]]:
+    """(path in the document, secret) of every secret that is there."""
+    if isinstance(value, Secret):
+        yield at, value
+    elif isinstance(value, msgspec.Struct):
+        for name, encoded in zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True):
+            yield from secrets_in(getattr(value, name), (*at, encoded))
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from secrets_in(item, (*at, name))
+    elif isinstance(value, tuple):
+        for place, item in enumerate(value):
+            yield from secrets_in(item, (*at, place))
+
+
+def with_secrets(value: Value, change: Callable[[Path, Secret], Secret], at: Path = ()) -> Value:
+    """`value` with every secret exchanged for what `change` gives; the same object where nothing changes."""
+    changed: Any = _changed(value, change, at)
+    return changed  # type: ignore[no-any-return]  # of the type that came in, part by part
+
+
+def _changed(value: Any, change: Callable[[Path, Secret], Secret], at: Path) -> Any:
+    if isinstance(value, Secret):
+        return change(at, value)
+    if isinstance(value, msgspec.Struct):
+        fields = {
+            name: (old, _changed(old, change, (*at, encoded)))
+            for name, encoded in zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
+            if isinstance(old := getattr(value, name), Secret | msgspec.Struct | dict | tuple)
+        }
+        news = {name: new for name, (old, new) in fields.items() if new is not old}
+        return msgspec.structs.replace(value, **news) if news else value
+    if isinstance(value, dict):
+        items = {name: _changed(old, change, (*at, name)) for name, old in value.items()}
+        return items if any(items[name] is not old for name, old in value.items()) else value
+    if isinstance(value, tuple):
+        parts = tuple(_changed(old, change, (*at, place)) for place, old in enumerate(value))
+        return parts if any(new is not old for new, old in zip(parts, value, strict=True)) else value
+    return value
+
+
+def references_in(kind: Kind[Any], value: Any) -> Iterator[tuple[Path, str]]:
+    """(path, text) of every secret reference that a resource holds, whether it can be resolved or not."""
+    for at, secret in secrets_in(value):
+        text = secret.stored
+        if text is not None and is_reference(text):
+            yield at, text
+    for name in kind.resolvable:
+        text = getattr(value, name, None)
+        if isinstance(text, str) and is_reference(text):
+            yield (name,), text
+
+
+def with_references(kind: Kind[Any], value: Value, change: Callable[[Path, str], str]) -> Value:
+    """`value` with the text of every reference exchanged for what `change` gives: another spelling of it."""
+
+    def spelled(at: Path, secret: Secret) -> Secret:
+        text = secret.stored
+        if text is None or not is_reference(text) or (new := change(at, text)) == text:
+            return secret
+        return SecretJson.of(new) if isinstance(secret, SecretJson) else Secret(new)
+
+    value = with_secrets(value, spelled)
+    for name in kind.resolvable:
+        text = getattr(value, name, None)
+        if isinstance(text, str) and is_reference(text) and (new := change((name,), text)) != text:
+            value = msgspec.structs.replace(value, **{name: new})  # type: ignore[type-var]  # it has such a field
+    return value
+
+
+def resolved(kind: Kind[Any], value: Value, known: Callable[[str], Secret]) -> Value:
+    """`value` with the secret that `known` gives for each reference's text in its place. `known` may raise.
+
+    A plain field gets what its kind makes of the secret: a key's hash.
+    """
+
+    def secret(at: Path, held: Secret) -> Secret:
+        text = held.stored
+        if text is None or not is_reference(text):
+            return held
+        found = known(text)
+        return SecretJson.of(found.reveal()) if isinstance(held, SecretJson) else found
+
+    value = with_secrets(value, secret)
+    for name, made in kind.resolvable.items():
+        text = getattr(value, name, None)
+        if isinstance(text, str) and is_reference(text):
+            value = msgspec.structs.replace(value, **{name: made(known(text).reveal())})  # type: ignore[type-var]
+    return value
