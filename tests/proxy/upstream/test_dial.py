@@ -283,3 +283,15 @@ async def test_a_trust_has_its_own_connections(tmp_path: Path) -> None:
         with pytest.raises(UpstreamUnreachable, match="certificate refused"):
             await client.send(UpstreamRequest(upstream.origin, "POST", "/", (), b""), timeout=5, max_body=10)
         await client.aclose()
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("169.254.169.254", "fe80::1", "fd00:ec2::254", "100.100.100.200", "::ffff:169.254.169.254"),
+        *("2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "169.16689662", "64:ff9b::a9fe:a9fe"),
+    ],
+)
+async def test_no_spelling_leads_to_where_credentials_are_handed_out(host: str) -> None:
+    reason = await refused(Settings(), Origin("http", host, 80))
+    assert "upstream.metadata_hosts" in reason

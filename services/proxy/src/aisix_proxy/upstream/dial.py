@@ -1,5 +1,8 @@
 """From an origin to an established connection: resolve, connect, shake hands; each step bounded, named when it fails.
 
+A name is resolved once, its addresses are held against the rule for URLs that operators set, and those very addresses
+are connected to: what it resolves to a moment later makes no difference.
+
 Knows settings and sockets; must not know pools or requests.
 """
 
@@ -11,6 +14,8 @@ from typing import TypeAlias
 
 from aiohappyeyeballs import start_connection
 
+from aisix_common.outbound import AddressRefused, Guard
+from aisix_common.outbound.addresses import Reach
 from aisix_common.settings import Upstream
 
 from ..canonical.errors import UpstreamTimeout, UpstreamUnreachable
@@ -34,6 +39,7 @@ class Dialer:
         self._loop = loop
         self._connect_timeout = settings.connect_timeout_ms / 1000
         self._options = _socket_options(settings)
+        self._guard = Guard(Reach.OPERATOR, settings.metadata_hosts)
 
     async def dial(
         self, origin: Origin, context: ssl.SSLContext | None, make: Callable[[], Connection], left: float | None
@@ -67,7 +73,12 @@ class Dialer:
                 found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             except (socket.gaierror, UnicodeError):
                 raise UpstreamUnreachable(f"resolve {host}: no address found") from None
-        return [entry for entry in found if entry[0] in {socket.AF_INET, socket.AF_INET6}]  # type: ignore[misc]
+        addresses: list[AddressInfo] = [entry for entry in found if entry[0] in {socket.AF_INET, socket.AF_INET6}]  # type: ignore[misc]
+        try:
+            self._guard.check(host, [entry[4][0] for entry in addresses])
+        except AddressRefused as refused:
+            raise UpstreamUnreachable(f"connect to {peer(origin)}: {refused}") from None
+        return addresses
 
     async def _connect(self, origin: Origin, addresses: list[AddressInfo]) -> socket.socket:
         try:

@@ -1,0 +1,83 @@
+"""aiohttp sessions for small clients of ours: under a guard, without cookies, proxies and redirects of their own will.
+
+aiohttp asks a resolver for names but not for address literals; the socket factory sees them all. So the resolver
+judges names, where the host is known, and the factory what reaches it without having been judged.
+"""
+
+import socket
+import ssl
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from aisix_common.errors import ConfigurationError, Problem
+
+from .guard import Guard
+
+_LIMIT = 64
+
+
+def open_session(guard: Guard, ca_pem: str | None = None, *, timeout: float) -> aiohttp.ClientSession:
+    """A session whose every connection `guard` has checked. `ca_pem`: authorities trusted besides the system's.
+    `timeout`: seconds for a whole request. Whoever opens it closes it; `allow_redirects=False` is the caller's to say.
+
+    On the event loop. Raises ConfigurationError for PEM that cannot be used.
+    """
+    context: ssl.SSLContext | bool = True
+    if ca_pem is not None:
+        context = _trusting(ca_pem)
+    judged = _Judged(guard)
+    connector = aiohttp.TCPConnector(
+        ssl=context,
+        resolver=judged,
+        socket_factory=judged.socket,
+        limit=_LIMIT,
+        ttl_dns_cache=None,
+        use_dns_cache=False,
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=timeout),
+        trust_env=False,
+    )
+
+
+class _Judged(AbstractResolver):
+    """Resolves as the system does, and lets through what the guard lets through."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._inner = aiohttp.ThreadedResolver()
+        self._lifted: set[str] = set()
+        """Addresses of hosts that the rule does not hold for: bounded by what an operator lists."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._inner.resolve(host, port, family)
+        addresses = [each["host"] for each in found]
+        self._guard.check(host, addresses)
+        if self._guard.lifts(host):
+            self._lifted.update(addresses)
+        return found
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    def socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
+        """aiohttp's `socket_factory`: a socket for one address, if that may be called."""
+        family, kind, protocol, _, address = info
+        host = str(address[0])
+        if host not in self._lifted:
+            self._guard.check(host, [host])
+        return socket.socket(family, kind, protocol)
+
+
+def _trusting(ca_pem: str) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(cadata=ca_pem)
+    except (ssl.SSLError, ValueError, TypeError):  # TypeError: text beyond ASCII
+        raise ConfigurationError([Problem("ca_cert", "is not usable PEM")]) from None
+    return context
