@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.etcd import EtcdServer, binary
+from tests.support.openbao import OpenBao
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,4 +39,18 @@ def etcd_prefix() -> str:
 def fresh_etcd(tmp_path: Path) -> Iterator[EtcdServer]:
     """A real etcd of this test alone: kill it, restore it, cut it off."""
     with EtcdServer(tmp_path / "etcd") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def openbao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
+    """One real OpenBao for the session. Shared: never seal or stop it, and write below a path of your own."""
+    with OpenBao(tmp_path_factory.mktemp("openbao")) as server:
+        yield server
+
+
+@pytest.fixture
+def fresh_openbao(tmp_path: Path) -> Iterator[OpenBao]:
+    """A real OpenBao of this test alone: seal it, stop it, kill it."""
+    with OpenBao(tmp_path / "openbao") as server:
         yield server
