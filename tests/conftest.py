@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.etcd import EtcdServer, binary
+from tests.support.moto_aws import MotoAws
 from tests.support.openbao import OpenBao
 
 
@@ -53,4 +54,11 @@ def openbao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
 def fresh_openbao(tmp_path: Path) -> Iterator[OpenBao]:
     """A real OpenBao of this test alone: seal it, stop it, kill it."""
     with OpenBao(tmp_path / "openbao") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MotoAws]:
+    """One AWS for the session. Shared: never stop it, and use names of your own."""
+    with MotoAws(tmp_path_factory.mktemp("moto")) as server:
         yield server
