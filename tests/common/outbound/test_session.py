@@ -6,7 +6,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from aisix_common.errors import ConfigurationError
-from aisix_common.outbound import AddressRefused, Guard, open_session
+from aisix_common.outbound import Guard, open_session
 from aisix_common.outbound.addresses import Reach
 
 

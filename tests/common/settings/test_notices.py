@@ -16,7 +16,8 @@ HEARD: list[tuple[str, str]] = [
     ("managed: {metrics_addr: ''}\n", "managed.metrics_addr has no effect"),
     ("cache: {redis: {url: u}}\n", "cache.redis has no effect in this version: response caches"),
     ("ratelimit: {concurrency_ttl_secs: 7}\n", "ratelimit.concurrency_ttl_secs has no effect"),
-    ("secrets: {allow_plaintext: true}\n", "secrets.allow_plaintext has no effect"),
+    ("secrets: {env_in_managed: true}\n", "secrets.env_in_managed has no effect"),
+    ("secrets: {allow_plaintext: true}\n", "secrets.allow_plaintext is true without a keyring"),
     ("observability: {metrics: {otlp: {enabled: true}}}\n", "observability.metrics.otlp.enabled has no effect"),
     (
         "observability: {tracing: {otlp: {sample_ratio: 0.5}}}\n",

@@ -65,6 +65,7 @@ DEFAULTS: dict[str, Any] = {
     "upstream.pool_idle_timeout_secs": 30,
     "upstream.pool_max_idle_per_host": None,
     "upstream.retries": 2,
+    "upstream.metadata_hosts": (),
     "upstream.tls.ca_file": None,
     "upstream.tls.client_cert_file": None,
     "upstream.tls.client_key_file": None,
@@ -88,9 +89,16 @@ DEFAULTS: dict[str, Any] = {
     "managed.heartbeat_interval_secs": 15,
     "managed.metrics_addr": Address("0.0.0.0", 9092),
     "secrets.keyring": (),
+    "secrets.local_key_file": "/var/lib/aisix/keyring.key",
     "secrets.allow_plaintext": False,
     "secrets.env_allow": ("AISIX_SECRET_*",),
+    "secrets.env_in_managed": False,
+    "secrets.kubernetes_allow": ("*/aisix-secret-*",),
     "secrets.providers": (),
+    "secrets.refresh_secs": 300,
+    "secrets.retry_secs": 10,
+    "secrets.stale_max_secs": 86_400,
+    "secrets.timeout_ms": 5000,
 }
 
 ABSENT = ("proxy.tls", "admin.tls", "etcd.tls", "cache.redis", "ratelimit.redis")

@@ -25,6 +25,7 @@ def warnings_for(settings: Settings) -> tuple[str, ...]:
     return (
         *_keys(settings),
         *_login(settings),
+        *_plaintext(settings),
         *_levels(settings),
         *_limits_under_memory(settings),
         *_unused(settings),
@@ -45,6 +46,14 @@ def _login(settings: Settings) -> Iterator[str]:
         yield "etcd.user and etcd.password_env are used together only: etcd is asked without a login"
     if not settings.upstream.tls.verify:
         yield "upstream.tls.verify is false: provider keys are sent to whoever answers"
+
+
+def _plaintext(settings: Settings) -> Iterator[str]:
+    if settings.secrets.allow_plaintext and not settings.secrets.keyring:
+        yield (
+            "secrets.allow_plaintext is true without a keyring: etcd and its backups hold provider keys in clear. "
+            "Set secrets.keyring, unless other gateways that cannot decrypt read the same etcd"
+        )
 
 
 def _levels(settings: Settings) -> Iterator[str]:
