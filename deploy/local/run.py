@@ -118,6 +118,7 @@ def write_config(ports: tuple[int, int, int], etcd_port: int, key: str) -> Path:
         },
         "observability": {"log_format": "text", "metrics": {"prometheus": {"addr": f"127.0.0.1:{metrics}"}}},
         "managed": {"snapshot_cache_path": str(RUN_DIRECTORY / "snapshot.cache")},
+        "secrets": {"local_key_file": str(RUN_DIRECTORY / "keyring.key")},
         "shutdown": {"min_drain_secs": 0},
     }
     path = RUN_DIRECTORY / "config.yaml"

@@ -131,6 +131,7 @@ def write_config(
         "admin": {"addr": f"127.0.0.1:{ports[1]}", "admin_keys": [ADMIN_KEY]},
         "observability": {"log_format": "json", "metrics": {"prometheus": {"addr": f"127.0.0.1:{ports[2]}"}}},
         "managed": {"snapshot_cache_path": str(folder / "snapshot.cache")},
+        "secrets": {"local_key_file": str(folder / "keyring.key")},
         "shutdown": {"min_drain_secs": 0},
     }
     for section, values in more.items():

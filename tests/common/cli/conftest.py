@@ -43,7 +43,7 @@ class Gateway:
     def __init__(self, programs: Programs) -> None:
         self.programs = programs
         self.config = programs.folder / "config.yaml"
-        self.config.write_text(CONFIG)
+        self.config.write_text(f"{CONFIG}secrets: {{local_key_file: {programs.folder / 'keyring.key'}}}\n")
         self._launcher = programs.folder / "launcher.py"
         self._launcher.write_text(LAUNCHER)
         self.environ = programs.environ

@@ -1,6 +1,6 @@
 """`aisix --config FILE`: check the configuration once, then run the services it asks for until they end.
 
-`aisix validate` and `aisix export` are commands of their own (`COMMANDS`), imported when they are asked for.
+`aisix validate`, `aisix export` and `aisix secrets` are commands of their own (`COMMANDS`), imported when they are asked for.
 
 Exit codes: 0 after a clean stop, 1 when the configuration or a start fails, 2 for a wrong command line, else the exit
 code of the service that ended early.
@@ -25,6 +25,7 @@ from aisix_common.settings.sources import locate
 from aisix_common.streams import open_closed_streams
 from aisix_common.version import VERSION
 
+from .local_key import provided
 from .notes import Notes, notes_for
 from .services import SERVICES, Service
 from .supervisor import Start, supervise
@@ -33,6 +34,7 @@ COMMANDS: Final = MappingProxyType(
     {
         "validate": "validate --resources FILE        check a resources file",
         "export": "export --etcd EP[,EP...]         write what etcd holds as a resources file",
+        "secrets": "secrets COMMAND                  make keys, look at stored secrets, encrypt them anew",
     }
 )
 """Command, which is its module's name here, and its line in the help."""
@@ -59,6 +61,11 @@ def main(arguments: Sequence[str] | None = None, services: Sequence[Service] = S
     notes = notes_for(loaded.settings.observability)
     for warning in loaded.warnings:
         notes.say(severity(warning), warning)
+    try:
+        environ = {**_without(environ, keys := provided(loaded.settings, notes)), **keys}
+    except ConfigurationError as error:
+        notes.fail(report(error))
+        return 1
     wanted = [service for service in services if service.wanted(loaded.settings)]
     notes.say("info", f"version {VERSION} starts {', '.join(service.name for service in wanted)} with {path}")
     starts = [_start(service, path, environ) for service in wanted]
@@ -88,11 +95,16 @@ def _config_path(arguments: Sequence[str], environ: Mapping[str, str]) -> Path:
 
 
 def _start(service: Service, path: Path, environ: Mapping[str, str]) -> Start:
-    """What to run for `service`. Names of settings are case-insensitive, so every spelling of an override goes."""
-    kept = {name: text for name, text in environ.items() if name.upper() not in service.environ}
+    """What to run for `service`."""
+    kept = _without(environ, service.environ)
     return Start(
         Command(service.name, service.module, ("--config", str(path))), {**kept, **service.environ, SUPERVISED: "1"}
     )
+
+
+def _without(environ: Mapping[str, str], overridden: Mapping[str, str]) -> dict[str, str]:
+    """`environ` without what is set anew. Names of settings are case-insensitive, so every spelling of one goes."""
+    return {name: text for name, text in environ.items() if name.upper() not in overridden}
 
 
 if __name__ == "__main__":

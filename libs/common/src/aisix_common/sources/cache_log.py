@@ -19,10 +19,11 @@ from typing import Final, Literal
 
 import msgspec
 
+from aisix_common.secrets.envelope import CannotOpen
 from aisix_common.snapshot import Pin, Snapshot
 from aisix_common.store.types import KeyValue, Listing
 
-from .sealing import Sealer
+from .sealing import PLAIN, Sealer
 
 MAGIC: Final = b"AISIX-SNAPSHOT-CACHE\n"
 VERSION: Final = 1
@@ -69,6 +70,10 @@ class Header(msgspec.Struct, frozen=True):
 
 class CacheUnusable(Exception):
     """The file holds nothing that can be served; the message says why, without any of its content."""
+
+
+class InClear(CacheUnusable):
+    """The file holds secrets in clear, although they are to be encrypted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,17 +180,22 @@ def _checked_header(data: bytes, prefix: str, sealer: Sealer) -> bytes:
         found = msgspec.json.decode(line, type=Header)
     except (msgspec.MsgspecError, ValueError):
         raise CacheUnusable("its header is damaged") from None
+    if found.sealer == PLAIN.name and sealer.name != PLAIN.name:
+        raise InClear("it holds secrets in clear, and secrets.keyring is set")
     if found.version != VERSION:
         raise CacheUnusable(f"it has version {found.version}, and this build reads version {VERSION}")
     if found.prefix != prefix:
         raise CacheUnusable("it was written for another etcd prefix")
+    if found.sealer != sealer.name and sealer.name == PLAIN.name:
+        raise CacheUnusable("it is encrypted, and secrets.keyring is empty: nothing is known until etcd answers")
     if found.sealer != sealer.name:
         raise CacheUnusable("it was sealed in another way than is configured now")
     return MAGIC + line + newline
 
 
 def _batches(data: bytes, head: bytes, sealer: Sealer) -> Iterator[tuple[Batch, int]]:
-    """Every sound batch and where it ends, up to the first broken one."""
+    """Every sound batch and where it ends, up to the first broken one. Raises CacheUnusable if the keyring does not
+    even open the first."""
     at = len(head)
     number = 0
     view = memoryview(data)
@@ -197,6 +207,10 @@ def _batches(data: bytes, head: bytes, sealer: Sealer) -> Iterator[tuple[Batch, 
             return
         try:
             batch = msgspec.msgpack.decode(sealer.unseal(bytes(sealed), _context(head, number)), type=Batch)
+        except CannotOpen as error:
+            if number == 0:  # no damage: the checksum is right
+                raise CacheUnusable(f"it {error}: nothing is known until etcd answers") from None
+            return
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return
         yield batch, at

@@ -1,7 +1,7 @@
 """The snapshot on disk: what lets a service start while etcd is away (design 5).
 
 Written at most once a second, in a thread, mode 0600: changes are appended, and the file is replaced as a whole when it
-has grown to twice its base. Whatever goes wrong with the file is logged and the service goes on without it. One process
+has grown to twice its base. With a keyring it is encrypted, and files in clear from before are deleted. Whatever goes wrong with the file is logged and the service goes on without it. One process
 writes one file: a worker's has its number added to the name. But each reads them all and takes the newest, so that a
 start after `proxy.workers` was changed serves what was known last, and all workers the same.
 """
@@ -19,7 +19,7 @@ from typing import Final
 from aisix_common.logs import Logger
 from aisix_common.snapshot import Snapshot
 
-from .cache_log import Batch, Cached, CacheUnusable, base, changed_rows, decode, header, record
+from .cache_log import Batch, Cached, CacheUnusable, InClear, base, changed_rows, decode, header, record
 from .sealing import PLAIN, Sealer
 
 SECONDS_BETWEEN_WRITES: Final = 1.0
@@ -69,7 +69,9 @@ class DiskCache:
         None where there is nothing to be used (logged, but for missing files). Reads the disk: call it in a thread.
         """
         newest, origin = self._load(self._path), self._path
-        for path in self._others():
+        for path in self._others(r"(\.[0-9]+)?\.tmp"):
+            self._remove_if_clear(path)
+        for path in self._others(r"(\.[0-9]+)?"):
             other = self._load(path)
             if other is not None and (newest is None or other.listing.revision > newest.listing.revision):
                 newest, origin = other, path
@@ -79,9 +81,10 @@ class DiskCache:
             self._log.info("the snapshot cache of another process is newer and is used", path=str(origin))
         return newest
 
-    def _others(self) -> list[Path]:
-        """What other processes wrote: with another number, or before `proxy.workers` was changed."""
-        name = re.compile(re.escape(self._shared.name) + r"(\.[0-9]+)?")
+    def _others(self, ending: str) -> list[Path]:
+        """What other processes wrote: with another number, or before `proxy.workers` was changed. `ending`: a regular
+        expression of what follows the shared name."""
+        name = re.compile(re.escape(self._shared.name) + ending)
         try:
             found = sorted(entry for entry in os.listdir(self._shared.parent) if name.fullmatch(entry))
         except OSError:  # no folder, or none that may be listed: its own file is what there is
@@ -93,12 +96,35 @@ class DiskCache:
             return decode(self._read(path), self._prefix, self._sealer)
         except FileNotFoundError:
             return None
+        except InClear as error:
+            self._remove(path, str(error))
         except CacheUnusable as error:
             self._log.warning("the snapshot cache is not used", path=str(path), reason=str(error))
         except (OSError, MemoryError) as error:
             reason = getattr(error, "strerror", None) or "out of memory"
             self._log.warning("the snapshot cache cannot be read", path=str(path), reason=reason)
         return None
+
+    def _remove_if_clear(self, path: Path) -> None:
+        """Delete what a write that was cut short left in clear."""
+        try:
+            decode(self._read(path), self._prefix, self._sealer)
+        except InClear as error:
+            self._remove(path, str(error))
+        except (OSError, MemoryError, CacheUnusable):
+            pass  # nothing is lost or shown by leaving it there
+
+    def _remove(self, path: Path, reason: str) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            self._log.error(
+                "the snapshot cache holds secrets in clear and cannot be deleted: delete it by hand",
+                path=str(path),
+                reason=error.strerror,
+            )
+        else:
+            self._log.warning("the snapshot cache is not used and was deleted", path=str(path), reason=reason)
 
     def note(self, snapshot: Snapshot, keys: Iterable[str] | None) -> None:
         """Remember that `snapshot` is to be written; `keys` are what changed since the last one noted, None: all.
