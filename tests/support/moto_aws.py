@@ -4,7 +4,7 @@ synchronous and take a few milliseconds.
     with MotoAws(tmp_path) as aws:
         aws.endpoint, aws.region                   # "http://127.0.0.1:34567", "us-east-1"
         aws.access_key_id, aws.secret_access_key
-        aws.environ                                # both and the region, as AWS_* variables: the default chain finds them
+        aws.environ                                # both and the region, as the default chain finds them: AWS_*
         aws.put_secret("team/openai", "sk-1")      # made or given a new version; text or bytes; returns its ARN
         aws.delete_secret("team/openai")           # at once, without the days of grace
         aws.call("PutSecretValue", {...})          # anything else of Secrets Manager

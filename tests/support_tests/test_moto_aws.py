@@ -23,7 +23,7 @@ def test_secrets_change_and_vanish(moto_aws: MotoAws) -> None:
     assert gone.value.code == "ResourceNotFoundException"
 
 
-def test_it_hangs(moto_aws: MotoAws) -> None:
+def test_it_hangs(moto_aws: MotoAws) -> None:  # resumed before any other test of this process goes on
     moto_aws.stop()
     try:
         with pytest.raises(TimeoutError):
