@@ -5,6 +5,13 @@ from types import MappingProxyType
 from typing import Final
 
 from .base import Make
+from .kubernetes import KubernetesClient
+from .vault import VaultClient
 
-MAKERS: Final[Mapping[str, Make]] = MappingProxyType({})
+MAKERS: Final[Mapping[str, Make]] = MappingProxyType(
+    {
+        "vault": VaultClient,
+        "kubernetes": KubernetesClient,
+    }
+)
 """By the manager's name."""
