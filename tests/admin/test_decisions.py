@@ -13,12 +13,17 @@ from aisix_admin.decisions import LONGEST_OVERLAP, Decisions, require_overlap
 from aisix_admin.errors import Invalid, Undecodable, Unknown
 from aisix_admin.history import Version
 from aisix_admin.planning import Edit
+from aisix_admin.references import References
 from aisix_admin.rows import Row
-from aisix_common.resources import API_KEYS, BY_NAME, MODELS, PROVIDER_KEYS, hash_key
+from aisix_common.resources import API_KEYS, BY_NAME, MODELS, PROVIDER_KEYS, hash_key, masked
 from aisix_common.secret import Secret
+from aisix_common.secrets.environment import EnvPolicy
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
-DECIDE = Decisions(AdminKeys([Secret("admin")]))
+DECIDE = Decisions(
+    AdminKeys([Secret("admin")]),
+    References(lambda manager: ["main"] if manager == "vault" else [], EnvPolicy(["AISIX_SECRET_*"], [])),
+)
 OLD, NEW = hash_key("sk-old"), hash_key("sk-new")
 MODEL = {"display_name": "gpt", "provider": "openai", "model_name": "m", "provider_key_id": "k"}
 PROVIDER = {"display_name": "p", "api_key": "canary-1", "api_base": "https://a.example"}
@@ -317,7 +322,7 @@ def test_a_caller_key_comes_back_disabled_with_its_last_credential() -> None:
     assert edit.action == "restored"
 
 
-@pytest.mark.parametrize("odd", ["A" * 64, "$secret://vault/hash"])
+@pytest.mark.parametrize("odd", ["A" * 64, "$secret://vault/main/hash"])
 def test_a_hash_of_another_form_comes_back_as_it_was(odd: str) -> None:
     one = version({**CALLER, "key_hash": odd})
     assert document_of(DECIDE.restore(API_KEYS, "1", one, one, None))["key_hash"] == odd
@@ -352,3 +357,103 @@ def test_a_version_is_not_changed_by_going_back_to_it() -> None:
         PROVIDER_KEYS, "1", version(value), version(value), {"api_key": "k", "request": {"default_headers": {"x": "y"}}}
     )
     assert json.dumps(value) == before
+
+
+# secret references
+
+SHORT, LONG = "$SECRET://vault/team/openai/key", "$secret://vault/main/team/openai/key"
+GONE = "$secret://aws/gone/openai"
+
+
+def test_references_are_stored_in_their_long_form() -> None:
+    for edit in (
+        DECIDE.create(PROVIDER_KEYS, "1", {**PROVIDER, "api_key": SHORT})[0],
+        DECIDE.replace(PROVIDER_KEYS, stored(PROVIDER), "1", {**PROVIDER, "api_key": SHORT}),
+        DECIDE.patch(PROVIDER_KEYS, stored(PROVIDER), "1", {"api_key": SHORT}),
+        DECIDE.roll_back(PROVIDER_KEYS, stored(PROVIDER), "1", version({**PROVIDER, "api_key": SHORT}), None),
+        DECIDE.restore(PROVIDER_KEYS, "1", version({**PROVIDER, "api_key": SHORT}), version(PROVIDER), None),
+    ):
+        assert document_of(edit)["api_key"] == LONG and masked(PROVIDER_KEYS, edit.value)["api_key"] == LONG
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "why"),
+    [
+        ({**PROVIDER, "api_key": "$secret://vault"}, "/api_key", "no secret conf id"),
+        ({**PROVIDER, "api_key": "$secret://vaults/main/x"}, "/api_key", "no secret manager that is known"),
+        ({**PROVIDER, "api_key": GONE}, "/api_key", "there is no aws provider"),
+        ({**PROVIDER, "api_key": "$env://PATH"}, "/api_key", "secrets.env_allow"),
+        (
+            {**PROVIDER, "request": {"default_headers": {"x-y": "$env://AISIX_ADMIN_KEY"}}},
+            "/request/default_headers/x-y",
+            "the gateway's own configuration",
+        ),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_refused_where_it_stands(
+    document: dict[str, Any], path: str, why: str
+) -> None:
+    with pytest.raises(Invalid, match=why) as refused:
+        DECIDE.create(PROVIDER_KEYS, "1", document)
+    assert problems(refused) == [path]
+    with pytest.raises(Invalid):
+        DECIDE.replace(PROVIDER_KEYS, stored(PROVIDER), "1", document)
+
+
+def test_a_reference_whose_provider_went_away_does_not_hinder_other_edits() -> None:
+    row = stored({**PROVIDER, "api_key": GONE})
+    assert document_of(DECIDE.patch(PROVIDER_KEYS, row, "1", {"display_name": "q"}))["api_key"] == GONE
+    with pytest.raises(Invalid) as refused:
+        DECIDE.patch(PROVIDER_KEYS, row, "1", {"api_key": GONE + "/other"})
+    assert problems(refused) == ["/api_key"]
+
+
+def test_what_is_stored_goes_on_meaning_what_it_meant() -> None:
+    """A short form now means the one provider there is, which may be another than when it was written."""
+    row = stored({**PROVIDER, "api_key": "$secret://vault/former/key"})
+    assert document_of(DECIDE.patch(PROVIDER_KEYS, row, "1", {"display_name": "q"}))["api_key"].endswith("/former/key")
+    assert "/main/" not in document_of(DECIDE.patch(PROVIDER_KEYS, row, "1", {}))["api_key"]
+
+
+def test_a_reference_that_is_shown_may_be_sent_elsewhere_and_a_masked_secret_may_not() -> None:
+    row = stored({**PROVIDER, "api_key": LONG, "request": {"default_headers": {"x": "canary-2"}}})
+    elsewhere = {"api_base": "https://b.example", "request": {"default_headers": None}}
+    assert document_of(DECIDE.patch(PROVIDER_KEYS, row, "1", elsewhere))["api_key"] == LONG
+    with pytest.raises(Invalid) as refused:
+        DECIDE.patch(PROVIDER_KEYS, row, "1", {"api_base": "https://b.example"})
+    assert problems(refused) == ["/request/default_headers/x"]
+    with pytest.raises(Invalid) as refused:  # a mask is no reference, whatever it stands for
+        DECIDE.patch(PROVIDER_KEYS, row, "1", {**elsewhere, "api_key": "***"})
+    assert problems(refused) == ["/api_key"]
+
+
+def test_a_caller_key_that_is_a_reference() -> None:
+    edit, made = DECIDE.create(API_KEYS, "1", {"key": "$secret://vault/api-key-path/my-key", "allowed_models": []})
+    assert made is None and document_of(edit)["key_hash"] == "$secret://vault/main/api-key-path/my-key"
+    row = stored(document_of(edit))
+    assert document_of(DECIDE.patch(API_KEYS, row, "1", {"disabled": True}))["key_hash"] == edit.value.key_hash
+    assert document_of(DECIDE.patch(API_KEYS, row, "1", {"key": SHORT}))["key_hash"] == LONG
+    with pytest.raises(Invalid) as refused:
+        DECIDE.create(API_KEYS, "1", {"key": GONE, "allowed_models": []})
+    assert problems(refused) == ["/key_hash"]
+
+
+def test_what_looks_encrypted_is_taken_only_where_it_was_kept() -> None:
+    sealed = "enc:v1:k1:AAAA"
+    row = stored({**PROVIDER, "api_key": sealed})
+    assert document_of(DECIDE.patch(PROVIDER_KEYS, row, "1", {"display_name": "q"}))["api_key"] == sealed
+    for write in (
+        lambda: DECIDE.create(PROVIDER_KEYS, "1", {**PROVIDER, "api_key": sealed}),
+        lambda: DECIDE.patch(PROVIDER_KEYS, row, "1", {"api_key": sealed}),
+    ):
+        with pytest.raises(Invalid, match="encrypted") as refused:
+            write()
+        assert problems(refused) == ["/api_key"] and "AAAA" not in refused.value.message
+
+
+def test_what_is_written_together_is_known_together() -> None:
+    document = {**PROVIDER, "api_key": GONE}
+    assert DECIDE.along(["aws/gone"], []).create(PROVIDER_KEYS, "1", document)[0]
+    with pytest.raises(Invalid):
+        DECIDE.along([], ["vault/main"]).create(PROVIDER_KEYS, "1", {**PROVIDER, "api_key": LONG})
+    assert DECIDE.along([], []).references is DECIDE.references

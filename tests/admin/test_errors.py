@@ -16,11 +16,13 @@ from aisix_admin.errors import (
     Forbidden,
     InUse,
     Invalid,
+    NoKeyring,
     PreconditionFailed,
     StoreTroubleError,
     TooLarge,
     Undecodable,
     Unknown,
+    WrongKeyring,
     WrongMethod,
 )
 from aisix_common.errors import Problem
@@ -49,6 +51,7 @@ def test_blame_is_in_the_class() -> None:
         (Conflict("models", "gpt"), 409, 'name "gpt" already in use by another resource'),
         (Conflict("api_keys", "h" * 64), 409, "this key already in use by another resource"),
         (FileManaged("/etc/r.yaml"), 409, "resources are file-managed: they come from /etc/r.yaml; edit the file"),
+        (WrongKeyring("its keys are others"), 409, "nothing was written, because the keyring of this service is not"),
         (PreconditionFailed(None), 412, "there is no such resource"),
         (PreconditionFailed(7), 412, "it is at revision 7 now"),
         (TooLarge("this is too much"), 413, "this is too much"),
@@ -86,3 +89,15 @@ def test_who_uses_a_resource_is_told_up_to_a_number() -> None:
     assert len(many.problems) == MOST_USERS + 1
     assert many.problems[-1].reason == "and 5 more"
     assert "x" * 129 not in many.message
+
+
+def test_what_cannot_be_encrypted_is_named_with_the_way_out() -> None:
+    error = NoKeyring(["/api_key", "/request/default_headers/x"])
+    assert error.status == 409 and [problem.path for problem in error.problems] == [
+        "/api_key",
+        "/request/default_headers/x",
+    ]
+    for word in ("/api_key, /request/default_headers/x", "secrets.keyring", "secrets.allow_plaintext"):
+        assert word in error.message
+    many = NoKeyring([f"/{n}" for n in range(MOST_USERS + 5)])
+    assert "/20" not in many.message and len(many.problems) == MOST_USERS + 5

@@ -1,8 +1,9 @@
 """Caller keys at the door: only the SHA-256 of a key is ever stored, and a key made here is shown once.
 
 A write of an `api_keys` document may carry a plaintext `key` instead of `key_hash`; a POST may carry neither, and
-gets a new key. What is wrong is noted, not raised: the schema has more to say on the same document. Pure apart from the
-source of randomness, which is passed in.
+gets a new key. Both may be a secret reference, which is stored as it is: the proxies hash what it leads to. What is
+wrong is noted, not raised: the schema has more to say on the same document. Pure apart from the source of randomness,
+which is passed in.
 """
 
 import re
@@ -12,14 +13,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aisix_common.resources import Flaw, hash_key
-from aisix_common.secret import Secret
+from aisix_common.secret import Secret, is_reference
 
 from .auth import AdminKeys
 
 _HASH: Final = re.compile(r"[0-9a-f]{64}\Z")
 _LONGEST: Final = 4096
 """No client sends a longer bearer: header lines of that size are refused by every listener."""
-_REFERENCES: Final = ("$secret://", "$env://")
 MOST_PREVIOUS: Final = 8
 """Keys of the past that may still be valid beside the present one."""
 _NOTHING: Final = "0" * 64
@@ -53,9 +53,8 @@ def admit(
     """Turn the `key` of a written api_keys document into its hash, or `make` a key where there is neither.
 
     Flaws: both given, a key that cannot be presented as a bearer, a hash that can never match, or a key that is an
-    admin key. `stored` is the hash in the row that is replaced: it may stay in whatever form others wrote it, and so
-    may a reference to a secret. With neither and no `make` the document stays as it is: the schema names what is
-    missing.
+    admin key. `stored` is the hash in the row that is replaced: it may stay in whatever form others wrote it. With
+    neither and no `make` the document stays as it is: the schema names what is missing.
     """
     plain = dict(document)
     if "key" in plain:
@@ -82,7 +81,7 @@ def _hashed(plain: dict[str, Any], admin_keys: AdminKeys) -> Admitted:
     if "key_hash" in plain:
         both = Flaw(("key",), "give either `key` or `key_hash`, not both")
         return Admitted(plain, flaws=(both, *wrong, *_wrong_hash(plain["key_hash"], None, admin_keys)))
-    plain["key_hash"] = _NOTHING if wrong else hash_key(key)
+    plain["key_hash"] = _NOTHING if wrong else key.strip() if is_reference(key.strip()) else hash_key(key)
     found = (*wrong, *_wrong_hash(plain["key_hash"], None, admin_keys))
     return Admitted(plain, flaws=(*found, *_wrong_previous(plain.get("previous_keys"), admin_keys)))
 
@@ -90,7 +89,7 @@ def _hashed(plain: dict[str, Any], admin_keys: AdminKeys) -> Admitted:
 def _wrong_hash(value: object, stored: str | None, admin_keys: AdminKeys) -> tuple[Flaw, ...]:
     if not isinstance(value, str) or not value:
         return ()  # the schema's business
-    if value != stored and not value.startswith(_REFERENCES) and _HASH.match(value) is None:
+    if value != stored and not is_reference(value) and _HASH.match(value) is None:
         reason = "must be the key's SHA-256 in 64 lower-case hex digits: nothing else ever matches"
         return (Flaw(("key_hash",), reason),)
     if admin_keys.has_hash(value):
@@ -106,8 +105,6 @@ def _wrong_key(value: object) -> tuple[Flaw, ...]:
         reason = f"must have 1 to {_LONGEST} characters"
     elif not (text.isascii() and text.isprintable()) or " " in text:
         reason = "must be printable ASCII without spaces: clients send it in a header"
-    elif text.startswith(_REFERENCES):
-        reason = "looks like a secret reference, which no caller may present"
     else:
         return ()
     return (Flaw(("key",), reason),)

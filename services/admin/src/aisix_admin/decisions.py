@@ -4,15 +4,15 @@ All dialects decide here, so that a rule holds whichever door a document came in
 everything that is wrong, and may be asked again for a row that changed meanwhile.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from aisix_common.errors import Problem
 from aisix_common.resources import API_KEYS, Kind, Rejected, document, hash_key, masked, read
 from aisix_common.resources.reading import one_spelling
-from aisix_common.secret import Secret
+from aisix_common.secret import Secret, is_reference
 
 from .auth import AdminKeys
 from .caller_keys import MOST_PREVIOUS, Admitted, admit
@@ -20,6 +20,7 @@ from .errors import Invalid, Undecodable, Unknown
 from .history import Version
 from .merge_patch import merge_patch
 from .planning import Edit
+from .references import NO_PROVIDERS, References, texts_in
 from .rows import Row
 from .validation import created, replaced, to_store
 
@@ -27,21 +28,25 @@ LONGEST_OVERLAP: Final = 30 * 24 * 3600
 """Seconds."""
 _CREDENTIALS: Final = ("key_hash", "previous_keys", "disabled", "expires_at")
 """Fields of a caller key that no step back in history brings back."""
-_REFERENCE: Final = "$"
 
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """The rules need to know which keys are the admin's own."""
+    """The rules need to know which keys are the admin's own, and where secret references lead."""
 
     admin_keys: AdminKeys
+    references: References = NO_PROVIDERS
+
+    def along(self, coming: Collection[str], going: Collection[str]) -> "Decisions":
+        """The same for what is written together with secret providers (`<manager>/<name>`) that come and go."""
+        return replace(self, references=self.references.along(coming, going))
 
     def create(
         self, kind: Kind[Any], id: str, sent: Mapping[str, Any], make: Callable[[], Secret] | None = None
     ) -> tuple[Edit, Secret | None]:
         """A new resource. `make` makes a caller key where the document brings none; it comes back to be shown once."""
         admitted = self._admit(kind, sent, make=make)
-        value = created(kind, admitted.document, admitted.flaws)
+        value = self._referring(kind, created(kind, admitted.document, admitted.flaws), None)
         return Edit(kind, id, "created", value, document(kind, value)), admitted.plaintext
 
     def replace(
@@ -53,7 +58,7 @@ class Decisions:
         loaded = read(kind, row.value)
         old = None if isinstance(loaded, Rejected) else loaded.value
         admitted = self._admit(kind, sent, stored=_stored_hash(kind, old))
-        value = replaced(kind, admitted.document, old, admitted.flaws)
+        value = self._referring(kind, replaced(kind, admitted.document, old, admitted.flaws), old)
         return Edit(kind, id, action, value, to_store(kind, value, old, row.value))
 
     def patch(self, kind: Kind[Any], row: Row | None, id: str, patch: Mapping[str, Any]) -> Edit:
@@ -72,7 +77,7 @@ class Decisions:
         Raises Unknown, Undecodable.
         """
         current = _typed(API_KEYS, row)
-        if current.key_hash.startswith(_REFERENCE):
+        if is_reference(current.key_hash):
             reason = "this key's hash comes from a secret manager: rotate it there"
             raise Invalid.schema([Problem("/key_hash", reason)])
         plain = document(API_KEYS, current)
@@ -108,8 +113,17 @@ class Decisions:
         if kind is API_KEYS:
             merged["disabled"] = True
         admitted = self._admit(kind, merged, stored=wanted.get("key_hash"))
-        value = created(kind, admitted.document, admitted.flaws)
+        value = self._referring(kind, created(kind, admitted.document, admitted.flaws), None)
         return Edit(kind, id, "restored", value, document(kind, value))
+
+    def _referring(self, kind: Kind[Any], value: Any, old: Any) -> Any:
+        """`value` with its references in their long form. Those that `old`, which it replaces, holds already may
+        stay as they are. Raises Invalid."""
+        known = texts_in(kind, old)
+        found = self.references.flaws(kind, value, known)
+        if found:
+            raise Invalid.schema([Problem(flaw.pointer, flaw.reason) for flaw in found])
+        return self.references.spelled(kind, value, known)
 
     def _admit(
         self,

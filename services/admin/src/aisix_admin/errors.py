@@ -11,6 +11,8 @@
         Conflict              409   the name is in use
         InUse                 409   others refer to the resource
         FileManaged           409   resources come from a file
+        NoKeyring             409   a secret would be stored in clear
+        WrongKeyring          409   stored secrets are under other keys than ours
         PreconditionFailed    412   If-Match or If-None-Match does not hold
         TooLarge              413
         WrongMediaType        415
@@ -142,6 +144,33 @@ class FileManaged(CallerError):
 
     def __init__(self, path: str, instead: str = "edit the file and send SIGHUP to the gateway") -> None:
         super().__init__(f"resources are file-managed: they come from {path}; {instead}")
+
+
+class NoKeyring(CallerError):
+    """Secrets would have to be stored in clear, which nobody has allowed. `paths` are their JSON pointers."""
+
+    status = 409
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        shown = [Problem(path, "is a secret, and there is no key to encrypt it with") for path in paths]
+        named = ", ".join(problem.path for problem in shown[:MOST_USERS]) + (", ..." if len(paths) > MOST_USERS else "")
+        super().__init__(
+            f"there is no keyring to encrypt {named} with: set secrets.keyring (`aisix secrets generate-key` makes a "
+            "key), or secrets.allow_plaintext to store secrets unencrypted; a secret reference needs neither",
+            shown,
+        )
+
+
+class WrongKeyring(CallerError):
+    """The secrets in etcd are under keys that this service does not have: what it encrypted, nobody could open.
+
+    `reason` says what does not fit.
+    """
+
+    status = 409
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"nothing was written, because the keyring of this service is not the gateway's: {reason}")
 
 
 class PreconditionFailed(CallerError):

@@ -9,7 +9,9 @@ from typing import Any
 
 from aisix_common.errors import Problem
 from aisix_common.resources import Flaw, Kind, Refused, check, document
+from aisix_common.resources.concealed import secrets_in
 from aisix_common.resources.reading import one_spelling
+from aisix_common.secret import is_sealed
 
 from .carried import carried
 from .errors import Invalid
@@ -58,9 +60,17 @@ def _typed(
     if found:
         raise _invalid(kind, found)
     try:
-        return check(kind, restored.document), restored.kept
+        value = check(kind, restored.document)
     except Refused as refused:
         raise _invalid(kind, refused.flaws) from None
+    forged = [
+        Flaw(at, "is what an encrypted value looks like: send the secret itself")
+        for at, secret in secrets_in(value)
+        if secret.stored is not None and is_sealed(secret.stored) and at not in restored.kept
+    ]
+    if forged:
+        raise _invalid(kind, forged)
+    return value, restored.kept
 
 
 def _invalid(kind: Kind[Any], found: Sequence[Flaw]) -> Invalid:
