@@ -1,6 +1,7 @@
 """`aisix --config FILE`: check the configuration once, then run the services it asks for until they end.
 
-`aisix validate`, `aisix export` and `aisix secrets` are commands of their own (`COMMANDS`), imported when they are asked for.
+`aisix validate`, `aisix export` and `aisix secrets` are commands of their own (`COMMANDS`), imported when they are
+asked for.
 
 Exit codes: 0 after a clean stop, 1 when the configuration or a start fails, 2 for a wrong command line, else the exit
 code of the service that ended early.

@@ -13,14 +13,17 @@ from typing import Final
 
 from aisix_common.errors import ConfigurationError, StoreError
 from aisix_common.files.export import Export, export
+from aisix_common.resources import SECRET_PROVIDERS
+from aisix_common.secrets.envelope import NO_KEYRING
+from aisix_common.settings.loader import report
+from aisix_common.settings.storage import Etcd
 from aisix_common.store.client import EtcdClient, EtcdOptions
 from aisix_common.store.types import Listing
-from aisix_common.store.watch import list_all
 from aisix_common.streams import open_closed_streams
 
+from .stored import keyring_of, listed, settings_of
+
 SUMMARY: Final = "Write what etcd holds as a resources file."
-ATTEMPTS: Final = 3
-PAUSE_SECONDS: Final = 1.0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,10 +33,19 @@ def main(arguments: Sequence[str]) -> int:
     endpoints = tuple(part.strip() for part in options.etcd.split(",") if part.strip())
     prefix = options.prefix.rstrip("/")
     try:
-        listing = asyncio.run(_listing(endpoints, prefix))
+        keyring = keyring_of(settings_of(options.config)) if options.config else NO_KEYRING
+    except ConfigurationError as error:
+        sys.stderr.write(f"{report(error)}\n")
+        return 1
+    try:
+        listing, providers = asyncio.run(_listing(endpoints, prefix))
     except (StoreError, ConfigurationError) as error:
         return _fail(f"etcd cannot be read: {error}")
-    made = export(listing.rows, prefix, reveal=options.reveal_secrets)
+    made = export(listing.rows, prefix, reveal=options.reveal_secrets, keyring=keyring)
+    if providers:
+        made.notes.append(
+            f"secret_providers: {providers} row(s) left out: where a file is used, they are in secrets.providers"
+        )
     try:
         _write(made.text.encode(), options.output)
     except OSError as error:
@@ -61,19 +73,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--reveal-secrets", action="store_true", help="write secrets in clear, in place of variables to be set"
     )
+    parser.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        help="the gateway's configuration, of which secrets.keyring is used: secrets that are encrypted open with it",
+    )
     parser.add_argument("-o", "--output", metavar="FILE", help="write to FILE, mode 0600, instead of stdout")
     return parser
 
 
-async def _listing(endpoints: tuple[str, ...], prefix: str) -> Listing:
-    """All rows under `prefix`, tried a few times. Raises StoreError, ConfigurationError."""
+async def _listing(endpoints: tuple[str, ...], prefix: str) -> tuple[Listing, int]:
+    """All rows under `prefix`, and how many secret providers there are. Raises StoreError, ConfigurationError."""
     async with EtcdClient(EtcdOptions(endpoints=endpoints)) as client:
-        for _ in range(ATTEMPTS - 1):
-            try:
-                return await list_all(client, f"{prefix}/")
-            except StoreError:
-                await asyncio.sleep(PAUSE_SECONDS)
-        return await list_all(client, f"{prefix}/")
+        listing = await listed(client, f"{prefix}/")
+        providers = await client.range(f"{Etcd(prefix=prefix).ext_root}/{SECRET_PROVIDERS.name}/", limit=1)
+        return listing, providers.count
 
 
 def _write(text: bytes, path: str | None) -> None:

@@ -55,7 +55,7 @@ def provided(settings: Settings, notes: Notes) -> Mapping[str, str]:
 def keys_of(settings: Settings) -> Sequence[KeyringKey]:
     """The keyring that a gateway of these settings has: `secrets.keyring`, or the key that `aisix` made for it."""
     path = _wanted(settings)
-    if path is None or not path.exists():
+    if path is None or not os.path.exists(path):
         return settings.secrets.keyring
     return (KeyringKey(id=KEY_ID, file=str(path)),)
 
@@ -64,6 +64,7 @@ def write_key(path: Path) -> None:
     """A new key in a file of mode 0600 that was not there, whole or not at all. Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:

@@ -4,13 +4,16 @@ What is written is read back at once, with the secrets in the variables: a file 
 sound. Messages hold ids, names and paths, no values.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from aisix_common.resources import BY_NAME, Loaded, read
+from aisix_common.resources import BY_NAME, Loaded, SecretJson, read
+from aisix_common.resources.concealed import secrets_in
+from aisix_common.secret import is_sealed
+from aisix_common.secrets.envelope import NO_KEYRING, CannotOpen, Keyring
+from aisix_common.secrets.rows import opened
 from aisix_common.store.types import KeyValue
 
 from .attachments import Verdict, judge_guardrails, judge_mcp_policies
@@ -46,10 +49,10 @@ class Export:
         return not self.rejected and not self.blocking
 
 
-def export(rows: Iterable[KeyValue], prefix: str, *, reveal: bool = False) -> Export:
-    """The resources file of all `rows` under `prefix` (without a trailing slash)."""
+def export(rows: Iterable[KeyValue], prefix: str, *, reveal: bool = False, keyring: Keyring = NO_KEYRING) -> Export:
+    """The resources file of all `rows` under `prefix` (without a trailing slash); `keyring` opens what is sealed."""
     made = Export()
-    values = _values(rows, prefix, made)
+    values = _opened(_values(rows, prefix, made), keyring, made, reveal=reveal)
     guardrails = judge_guardrails(values.get("guardrails", {}), values.get("guardrail_attachments", {}).values())
     for verdict in (guardrails, judge_mcp_policies(list(values.get("mcp_policies", {}).values()))):
         made.blocking += verdict.blocking
@@ -68,8 +71,6 @@ def export(rows: Iterable[KeyValue], prefix: str, *, reveal: bool = False) -> Ex
     made.text = written({VERSION_FIELD: VERSION, **collections})
     made.counts = {kind: len(entries) for kind, entries in collections.items()}
     made.placeholders = sorted(secrets.values)
-    if reveal:
-        made.blocking += _ciphers(values)
     if not made.blocking:
         made.blocking += _read_back(made.text, secrets.values)
     return made
@@ -84,7 +85,7 @@ def _values(rows: Iterable[KeyValue], prefix: str, made: Export) -> dict[str, di
         kind = BY_NAME.get(kind_name)
         if not kind_name or not id:
             made.rejected.append(f"{row.key}: the key is not <prefix>/<kind>/<id>")
-        elif kind is None:
+        elif kind is None or kind.external:
             made.rejected.append(f"{row.key}: no kind of resource has this name")
         elif isinstance(outcome := read(kind, row.value), Loaded):
             values.setdefault(kind_name, {})[id] = outcome.value
@@ -168,17 +169,31 @@ def _listed(document: Document, identity: str, found: Identities, made: Export) 
     return document
 
 
-_CIPHER: Final = re.compile(r"enc:v[0-9]+:")
+def _opened(
+    values: Mapping[str, Mapping[str, Any]], keyring: Keyring, made: Export, *, reveal: bool
+) -> dict[str, dict[str, Any]]:
+    """The resources with their secrets in clear; where a key is missing that would be needed, what to do.
 
-
-def _ciphers(values: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Rows whose secrets are encrypted: there is nothing to reveal without the keyring."""
-    seen = Placeholders(reveal=False)
-    for kind, rows in values.items():
+    A text that stays sealed becomes a variable as every other, but of a sealed JSON value nobody knows the shape.
+    """
+    clear: dict[str, dict[str, Any]] = {}
+    for kind_name, rows in values.items():
+        kind = BY_NAME[kind_name]
+        clear[kind_name] = {}
         for id, value in rows.items():
-            seen.tree(sealed(BY_NAME[kind], value), kind, id)
-    count = sum(bool(_CIPHER.match(secret)) for secret in seen.values.values())
-    return [f"{count} secret(s) are encrypted and cannot be revealed"] if count else []
+            try:
+                clear[kind_name][id] = opened(kind, id, value, keyring)
+            except CannotOpen as error:
+                clear[kind_name][id] = value
+                if reveal or _shapeless(value):
+                    made.blocking.append(
+                        f"{kind_name}/{id}: {error}: give --config with the configuration that has the key"
+                    )
+    return clear
+
+
+def _shapeless(value: Any) -> bool:
+    return any(isinstance(secret, SecretJson) and is_sealed(secret.stored or "") for _, secret in secrets_in(value))
 
 
 def _read_back(text: str, environ: Mapping[str, str]) -> list[str]:

@@ -5,13 +5,11 @@ from typing import Any, Final
 
 from aisix_common.resources import Kind, SecretJson, document, masked
 from aisix_common.resources.flaw import Path
-from aisix_common.secret import MASK, Secret
+from aisix_common.secret import MASK, Secret, is_reference
 
 from .interpolation import escaped
 
 PREFIX: Final = "AISIXSECRET"
-_REFERENCES: Final = ("$secret://", "$env://")
-"""Texts that only say where a secret is kept: no secrets themselves."""
 _OTHER: Final = re.compile(r"[^A-Z0-9]")
 
 
@@ -41,8 +39,8 @@ class Placeholders:
 
     def text(self, secret: str, kind: str, identity: str, at: Path) -> str:
         """What is written for the secret text at `at`: its variable, or itself."""
-        # An empty text hides nothing, and an empty variable would be refused.
-        if self._reveal or not secret or secret.startswith(_REFERENCES):
+        # An empty text hides nothing, and an empty variable would be refused; a reference says where a secret is kept.
+        if self._reveal or not secret or is_reference(secret):
             return escaped(secret)
         name = _name(kind, identity, at)
         number = 1

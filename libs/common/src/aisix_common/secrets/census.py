@@ -1,11 +1,12 @@
-"""What the secrets of one stored row are - under which key, in clear, references - and the row with all of them under
-the first key. Pure: bytes in, bytes out.
+"""What the secrets of stored rows are - under which key, in clear, references - and a row with all of them under the
+first key. Pure: bytes in, bytes out.
 
 A row is changed where its secrets stand and nowhere else: fields that this build does not know, the order of keys and
 the spelling of numbers stay as another writer left them.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -33,6 +34,48 @@ class Held:
     references: int = 0
     unopened: str = ""
     """Why the first one that does not open does not; empty where all of them open."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Rows, and secrets in them."""
+
+    rows: int = 0
+    values: int = 0
+
+    def add(self, values: int) -> None:
+        """One more row, if it has any."""
+        self.rows += bool(values)
+        self.values += values
+
+
+@dataclass(slots=True)
+class Census:
+    """What many rows hold."""
+
+    rows: int = 0
+    keys: dict[str, Tally] = field(default_factory=dict)
+    clear: Tally = field(default_factory=Tally)
+    references: Tally = field(default_factory=Tally)
+    unopened: dict[str, str] = field(default_factory=dict)
+    """Row, why a secret of it does not open."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Row, why it cannot be read as its kind."""
+
+    def add(self, row: str, kind: Kind[Any], id: str, raw: bytes, keyring: Keyring) -> None:
+        """Count one more; `row` is what it is called in reports."""
+        self.rows += 1
+        try:
+            held = look(kind, id, raw, keyring)
+        except Unreadable as error:
+            self.unreadable[row] = str(error)
+            return
+        for key, values in Counter(held.keys).items():
+            self.keys.setdefault(key, Tally()).add(values)
+        self.clear.add(held.clear)
+        self.references.add(held.references)
+        if held.unopened:
+            self.unopened[row] = held.unopened
 
 
 def look(kind: Kind[Any], id: str, raw: bytes, keyring: Keyring) -> Held:

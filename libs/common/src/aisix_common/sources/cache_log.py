@@ -23,7 +23,7 @@ from aisix_common.secrets.envelope import CannotOpen
 from aisix_common.snapshot import Pin, Snapshot
 from aisix_common.store.types import KeyValue, Listing
 
-from .sealing import PLAIN, Sealer
+from .sealing import PLAIN, KeyringSealer, Sealer
 
 MAGIC: Final = b"AISIX-SNAPSHOT-CACHE\n"
 VERSION: Final = 1
@@ -186,7 +186,7 @@ def _checked_header(data: bytes, prefix: str, sealer: Sealer) -> bytes:
         raise CacheUnusable(f"it has version {found.version}, and this build reads version {VERSION}")
     if found.prefix != prefix:
         raise CacheUnusable("it was written for another etcd prefix")
-    if found.sealer != sealer.name and sealer.name == PLAIN.name:
+    if found.sealer == KeyringSealer.name and sealer.name == PLAIN.name:
         raise CacheUnusable("it is encrypted, and secrets.keyring is empty: nothing is known until etcd answers")
     if found.sealer != sealer.name:
         raise CacheUnusable("it was sealed in another way than is configured now")

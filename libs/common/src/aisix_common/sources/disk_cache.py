@@ -1,9 +1,10 @@
 """The snapshot on disk: what lets a service start while etcd is away (design 5).
 
 Written at most once a second, in a thread, mode 0600: changes are appended, and the file is replaced as a whole when it
-has grown to twice its base. With a keyring it is encrypted, and files in clear from before are deleted. Whatever goes wrong with the file is logged and the service goes on without it. One process
-writes one file: a worker's has its number added to the name. But each reads them all and takes the newest, so that a
-start after `proxy.workers` was changed serves what was known last, and all workers the same.
+has grown to twice its base. With a keyring it is encrypted, and files in clear from before are deleted. Whatever goes
+wrong with the file is logged and the service goes on without it. One process writes one file: a worker's has its number
+added to the name. But each reads them all and takes the newest, so that a start after `proxy.workers` was changed
+serves what was known last, and all workers the same.
 """
 
 import asyncio
