@@ -13,6 +13,7 @@ from .decisions import Decisions
 from .fleet import Fleet
 from .follow import Follower
 from .playground import Playground
+from .probes import Probes
 from .rows import Reading
 from .store import ResourceStore
 from .telemetry import Telemetry
@@ -42,3 +43,5 @@ class Services:
     new_key: Callable[[], Secret]
     file: str | None = None
     """The resources file, in file mode."""
+    probes: Probes | None = None
+    """Asks the proxies; None where there is no etcd."""
