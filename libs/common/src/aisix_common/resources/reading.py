@@ -14,8 +14,11 @@ from .kind import Kind, Resource
 from .sensitive import conceal
 from .walker import walk
 
-Failure: TypeAlias = Literal["bad_key", "non_json", "unknown_kind", "schema_failed", "parse_failed"]
-"""Why a row is not served: `last_error_kind` of `/status/config`."""
+Failure: TypeAlias = Literal[
+    "bad_key", "non_json", "unknown_kind", "schema_failed", "parse_failed", "secret_sealed", "secret_unresolved"
+]
+"""Why a row is not served: `last_error_kind` of `/status/config`. The last two are ours: a secret that the keyring does
+not open, and a reference that leads to none."""
 
 MOST_UNKNOWN: Final = 64
 TRUNCATED: Final = "...truncated"

@@ -3,14 +3,17 @@
 Knows rows and their kinds; knows nothing of etcd connections, files, clocks or what a row is good for.
 """
 
-from .building import Pin, apply, build, restore
+from .building import Pin, apply, build, reopened, restore
 from .hashes import config_hash, source_hash
+from .overlay import Overlay, Replace
 from .tables import Entry, RejectedRow, Snapshot, Table, Touched, empty
 
 __all__ = [
     "Entry",
+    "Overlay",
     "Pin",
     "RejectedRow",
+    "Replace",
     "Snapshot",
     "Table",
     "Touched",
@@ -18,6 +21,7 @@ __all__ = [
     "build",
     "config_hash",
     "empty",
+    "reopened",
     "restore",
     "source_hash",
 ]

@@ -1,19 +1,21 @@
-"""A snapshot in the making: the one mutable thing here, never seen outside of `build`, `apply` and `restore`.
+"""A snapshot in the making: the one mutable thing here, never seen outside of this package.
 
 What does not change is shared with the snapshot it follows (see `sharded`).
 """
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from aisix_common.resources import BY_NAME, Kind, Loaded, Rejected, read
+from aisix_common.resources import BY_NAME, Loaded, Rejected
+from aisix_common.secrets.envelope import Keyring
 from aisix_common.store.types import KeyValue
 
-from .hashes import canonical
-from .sharded import Editor
+from .hashes import differs
+from .opening import may_be_sealed, read_row
+from .sharded import Editor, differing
+from .table_draft import TableDraft
 from .tables import Entry, RejectedRow, Snapshot, Table, empty
 
 _BAD_KEY = Rejected("bad_key", "the key is not <prefix>/<kind>/<id>: delete it, or move it out of the prefix")
@@ -21,97 +23,29 @@ _UNKNOWN_KIND = Rejected("unknown_kind", "no kind of resource has this name: che
 _NON_JSON = Rejected("non_json", "value is not valid JSON in UTF-8")
 
 
-class _TableDraft:
-    """One kind's rows, with their names kept true at every step."""
-
-    def __init__(self, kind: Kind[Any], table: Table[Any]) -> None:
-        self.kind = kind
-        self.table = table
-        self.by_id = Editor(table.by_id)
-        self.by_name = Editor(table.by_name)
-        self.contested = Editor(table.contested)
-        self.unknown = Editor(table.unknown)
-        self.touched: set[str] = set()
-
-    def put(self, entry: Entry[Any], unknown: tuple[str, ...]) -> None:
-        name = self.kind.name_of(entry.value)
-        old = self.by_id.get(entry.id)
-        if old is not None and (old_name := self.kind.name_of(old.value)) != name and old_name is not None:
-            self._release(old_name, entry.id)
-        self.by_id.put(entry.id, entry)
-        if name is not None:
-            self._claim(name, entry)
-        if unknown:
-            self.unknown.put(entry.id, unknown)
-        else:
-            self.unknown.drop(entry.id)
-        self.touched.add(entry.id)
-
-    def remove(self, row_id: str) -> None:
-        old = self.by_id.get(row_id)
-        if old is None:
-            return
-        self.by_id.drop(row_id)
-        if (name := self.kind.name_of(old.value)) is not None:
-            self._release(name, row_id)
-        self.unknown.drop(row_id)
-        self.touched.add(row_id)
-
-    def finish(self) -> Table[Any]:
-        """The table, the same object as before when nothing changed."""
-        if not self.touched:
-            return self.table
-        return Table(self.by_id.done(), self.by_name.done(), self.contested.done(), self.unknown.done())
-
-    def _claim(self, name: str, entry: Entry[Any]) -> None:
-        holder = self.by_name.get(name)
-        rivals = self.contested.get(name)
-        if rivals is not None or (holder is not None and holder.id != entry.id):
-            self._decide(name, (rivals or frozenset({holder.id} if holder else ())) | {entry.id})
-        else:
-            self.by_name.put(name, entry)
-
-    def _release(self, name: str, row_id: str) -> None:
-        rivals = self.contested.get(name)
-        if rivals is None:
-            self.by_name.drop(name)
-        else:
-            self._decide(name, rivals - {row_id})
-
-    def _decide(self, name: str, rivals: frozenset[str]) -> None:
-        """The row created first has the name; where that is equal (one transaction), the lower id."""
-        entries = [entry for each in rivals if (entry := self.by_id.get(each)) is not None]
-        winner = min(entries, key=lambda entry: (entry.create_revision, entry.id))
-        self.by_name.put(name, winner)
-        self.touched.add(winner.id)
-        if len(rivals) > 1:
-            self.contested.put(name, rivals)
-        else:
-            self.contested.drop(name)
-
-
 class Draft:
     """See the module. Feed it with `put` and `delete`, then `finish` once."""
 
-    def __init__(self, start: Snapshot, previous: Snapshot, now: datetime) -> None:
+    def __init__(self, start: Snapshot, previous: Snapshot, now: datetime, keyring: Keyring) -> None:
         self.previous = previous
         """What a last good value is taken from, and what the result is compared with."""
         self.fresh = start is not previous
         self.now = now
+        self.keyring = keyring
         self.prefix = previous.prefix + "/"
-        self.tables = {name: _TableDraft(BY_NAME[name], table) for name, table in start.tables.items()}
+        self.tables = {name: TableDraft(BY_NAME[name], table) for name, table in start.tables.items()}
         self.rejected = Editor(start.rejected)
         self.content_changed = False
 
     @classmethod
-    def anew(cls, previous: Snapshot, now: datetime) -> "Draft":
-        """Start from nothing, with `previous` to fall back on."""
-        return cls(empty(previous.prefix), previous, now)
+    def anew(cls, previous: Snapshot, now: datetime, keyring: Keyring) -> "Draft":
+        """Start from nothing, with `previous` to fall back on: the kinds are its kinds."""
+        return cls(empty(previous.prefix, [BY_NAME[name] for name in previous.tables]), previous, now, keyring)
 
     @classmethod
-    def following(cls, previous: Snapshot, now: datetime) -> "Draft":
+    def following(cls, previous: Snapshot, now: datetime, keyring: Keyring) -> "Draft":
         """Start from `previous`."""
-        return cls(previous, previous, now)
+        return cls(previous, previous, now, keyring)
 
     def put(self, row: KeyValue) -> None:
         """A row as it stands in the source now."""
@@ -131,6 +65,18 @@ class Draft:
         if draft is not None and row_id in draft.by_id:
             self.content_changed = True
             draft.remove(row_id)
+
+    def reopen(self) -> None:
+        """Try every sealed row of the source again, as it stands there, because the keyring is another one."""
+        before = self.previous
+        for kind_name, table in before.tables.items():
+            for entry in table.by_id.values():
+                if may_be_sealed(entry.raw) and (key := f"{self.prefix}{kind_name}/{entry.id}") not in before.rejected:
+                    row = KeyValue(key, entry.raw, entry.create_revision, entry.revision)
+                    self._read(self.tables[kind_name], row, entry.id, entry)
+        for key, bad in before.rejected.items():
+            if may_be_sealed(bad.raw):
+                self.put(KeyValue(key, bad.raw, bad.create_revision, bad.revision))
 
     def finish(self, revision: int) -> Snapshot:
         """The snapshot. The draft must not be used afterwards."""
@@ -155,16 +101,21 @@ class Draft:
         kind_name, _, row_id = key[len(self.prefix) :].partition("/")
         return (kind_name, row_id) if kind_name and row_id else ("", "")
 
-    def _put(self, draft: _TableDraft, row: KeyValue, row_id: str) -> None:
+    def _put(self, draft: TableDraft, row: KeyValue, row_id: str) -> None:
         good = self.previous.tables[draft.kind.name].by_id.get(row_id) if self.fresh else draft.by_id.get(row_id)
-        if good is not None and good.revision == row.mod_revision and good.raw == row.value:
+        if good is not None and _same(good, row) and self._rejected_before(row.key) is None:
             return self._keep(draft, good)
-        outcome = read(draft.kind, row.value)
+        return self._read(draft, row, row_id, good)
+
+    def _read(self, draft: TableDraft, row: KeyValue, row_id: str, good: Entry[Any] | None) -> None:
+        outcome = read_row(draft.kind, row_id, row.value, self.keyring)
         if isinstance(outcome, Loaded):
+            self.rejected.drop(row.key)
+            if good is not None and _same(good, row):
+                return self._keep(draft, good)
             entry = Entry(row_id, outcome.value, row.mod_revision, row.create_revision, row.value)
             draft.put(entry, outcome.unknown)
-            self.rejected.drop(row.key)
-            self.content_changed |= good is None or _differs(good.raw, row.value)
+            self.content_changed |= good is None or differs(good.raw, row.value)
             return None
         if good is not None and good.create_revision == row.create_revision:
             self._keep(draft, good)
@@ -174,13 +125,13 @@ class Draft:
             self.content_changed = True
         return self._reject(row, draft.kind.name, row_id, outcome)
 
-    def _keep(self, draft: _TableDraft, good: Entry[Any]) -> None:
+    def _keep(self, draft: TableDraft, good: Entry[Any]) -> None:
         """Take a row over from the previous snapshot (when following it, the row is there already)."""
         if self.fresh:
             draft.put(good, self.previous.tables[draft.kind.name].unknown.get(good.id, ()))
 
     def _reject(self, row: KeyValue, kind_name: str, row_id: str, why: Rejected, *, stale: bool = False) -> None:
-        before = self.previous.rejected.get(row.key) if self.fresh else self.rejected.get(row.key)
+        before = self._rejected_before(row.key)
         stale_since = (before and before.stale_since) or self.now if stale else None
         rejected = RejectedRow(
             kind=kind_name,
@@ -196,26 +147,34 @@ class Draft:
         )
         self.rejected.put(row.key, rejected)
 
+    def _rejected_before(self, key: str) -> RejectedRow | None:
+        return self.previous.rejected.get(key) if self.fresh else self.rejected.get(key)
+
     def _touched(self) -> dict[str, frozenset[str]]:
         return {name: frozenset(draft.touched) for name, draft in self.tables.items() if draft.touched}
 
-    def _compared(self, tables: Mapping[str, Table[Any]]) -> dict[str, frozenset[str]]:
-        """What differs between two full sets, by identity: rows that were taken over are the same objects."""
+    def _compared(self, tables: dict[str, Table[Any]]) -> dict[str, frozenset[str]]:
+        """What differs between two full sets, by identity: rows that were taken over are the same objects.
+
+        Of a kind in which nothing differs the table before is taken, so that the next to look has nothing to compare.
+        """
         touched: dict[str, frozenset[str]] = {}
         for name, table in tables.items():
             before = self.previous.tables[name]
-            gone = before.by_id.keys() - table.by_id.keys()
-            self.content_changed |= bool(gone)
-            ids = {each for each, entry in table.by_id.items() if before.by_id.get(each) is not entry}
+            ids = differing(before.by_id, table.by_id)
+            if not ids:
+                tables[name] = before
+                continue
+            self.content_changed |= any(each not in table.by_id for each in ids)
             for contest in (before, table):
                 ids.update(*contest.contested.values())
-            if ids or gone:
-                touched[name] = frozenset(ids | gone)
+            touched[name] = frozenset(ids)
         return touched
 
 
-def _differs(old: bytes, new: bytes) -> bool:
-    return old != new and canonical(old) != canonical(new)
+def _same(good: Entry[Any], row: KeyValue) -> bool:
+    """Whether what is served was read from this very row."""
+    return good.revision == row.mod_revision and good.raw == row.value
 
 
 def _is_json(raw: bytes) -> bool:

@@ -29,6 +29,11 @@ def canonical(raw: bytes) -> bytes:
         return raw
 
 
+def differs(old: bytes, new: bytes) -> bool:
+    """Whether two rows differ in content, not in spelling alone."""
+    return old != new and canonical(old) != canonical(new)
+
+
 def _served(snapshot: Snapshot) -> Iterable[tuple[str, bytes]]:
     for kind, table in snapshot.tables.items():
         for entry in table.by_id.values():

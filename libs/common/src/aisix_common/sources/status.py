@@ -11,7 +11,6 @@ from heapq import nlargest
 from typing import Any, Final, Literal, TypeAlias
 
 from aisix_common.clock import rfc3339
-from aisix_common.resources import BY_NAME
 from aisix_common.snapshot import RejectedRow, Snapshot, config_hash, source_hash
 
 from .observed import SourceStatus
@@ -35,25 +34,32 @@ class NotServed:
     reason: str
 
 
-def state(snapshot: Snapshot, status: SourceStatus | None = None) -> State:
-    """How well what is served agrees with what the source holds."""
+def state(snapshot: Snapshot, status: SourceStatus | None = None, external: Snapshot | None = None) -> State:
+    """How well what is served agrees with what the source holds; `external` as in `config_status`."""
     if snapshot.apply_seq == 0:
         return "never_loaded"
     if status is not None and status.file.failed:
         return "out_of_sync"
-    if len(snapshot.rejected):
+    if any(len(each.rejected) for each in _roots(snapshot, external)):
         return "degraded" if snapshot.served else "out_of_sync"
     return "synced" if snapshot.served else "empty"
 
 
-def config_status(snapshot: Snapshot, status: SourceStatus, not_served: Sequence[NotServed] = ()) -> dict[str, Any]:
+def config_status(
+    snapshot: Snapshot,
+    status: SourceStatus,
+    not_served: Sequence[NotServed] = (),
+    external: Snapshot | None = None,
+) -> dict[str, Any]:
     """The body of `/status/config`. Reads every row for the hashes: call it in a thread.
 
-    `not_served`: what is sound, and the service that asks cannot serve it yet.
+    `not_served`: what is sound, and the service that asks cannot serve it yet. `external`: the rows under the ext root,
+    whose kinds other gateways do not know. They are listed, and no part of the hashes.
     """
-    body: dict[str, Any] = {"state": state(snapshot, status), "source": _source(snapshot, status)}
+    roots = _roots(snapshot, external)
+    body: dict[str, Any] = {"state": state(snapshot, status, external), "source": _source(snapshot, status)}
     if snapshot.apply_seq:
-        body["applied"] = _applied(snapshot, status)
+        body["applied"] = _applied(snapshot, status, external)
     if status.last_reload:
         body["last_reload"] = {"successful": status.last_reload.successful, "at": rfc3339(status.last_reload.at)}
     failure = status.last_failure
@@ -62,12 +68,13 @@ def config_status(snapshot: Snapshot, status: SourceStatus, not_served: Sequence
         "last_error_kind": failure.kind,
         "last_error": failure.message,
     }
-    body["rejected"] = [_rejected(row, status.at) for row in _newest(snapshot, status)]
+    body["rejected"] = [_rejected(row, status.at) for row in _newest(roots, status)]
     body["partially_compatible"] = [
         {"resource_kind": kind, "field": path, "count": count}
-        for (kind, path), count in sorted(unknown_fields(snapshot).items())
+        for root in roots
+        for (kind, path), count in sorted(unknown_fields(root).items())
     ]
-    body["shadowed"] = _shadowed(snapshot)
+    body["shadowed"] = _shadowed(roots)
     body["not_served"] = [
         {"resource_kind": each.kind, "count": each.count, "reason": each.reason} for each in not_served
     ]
@@ -92,12 +99,15 @@ class ConfigNumbers:
     source_connected: int | None
 
 
-def config_numbers(snapshot: Snapshot, status: SourceStatus) -> ConfigNumbers:
-    """The numbers for the metrics; cheap, but for the rows that are rejected."""
-    rejected, stale = Counter(dict.fromkeys(BY_NAME, 0)), Counter(dict.fromkeys(BY_NAME, 0))
-    for row in (*snapshot.rejected.values(), *status.file.refused):
-        rejected[_label(row.kind)] += 1
-        stale[_label(row.kind)] += row.stale_since is not None
+def config_numbers(snapshot: Snapshot, status: SourceStatus, external: Snapshot | None = None) -> ConfigNumbers:
+    """The numbers for the metrics; cheap, but for the rows that are rejected. `external` as in `config_status`."""
+    tables = {name: table for root in _roots(snapshot, external) for name, table in root.tables.items()}
+    rejected, stale = Counter(dict.fromkeys(tables, 0)), Counter(dict.fromkeys(tables, 0))
+    found = [(row, root) for root in _roots(snapshot, external) for row in root.rejected.values()]
+    for row, root in (*found, *((row, snapshot) for row in status.file.refused)):
+        label = row.kind if row.kind in root.tables else OTHER_KIND
+        rejected[label] += 1
+        stale[label] += row.stale_since is not None
     reload, etcd = status.last_reload, status.type == "etcd"
     return ConfigNumbers(
         last_reload_successful=int(reload is not None and reload.successful),
@@ -105,7 +115,7 @@ def config_numbers(snapshot: Snapshot, status: SourceStatus) -> ConfigNumbers:
         reloads_total=status.reloads,
         reload_failures_total={reason: status.failures.get(reason, 0) for reason in ("fetch", "parse", "validate")},
         rejected_resources=rejected,
-        partially_compatible_resources={name: len(table.unknown) for name, table in snapshot.tables.items()},
+        partially_compatible_resources={name: len(table.unknown) for name, table in tables.items()},
         stale_served_resources=stale,
         observed_revision=status.observed_revision if etcd else None,
         applied_revision=status.applied_revision if etcd else None,
@@ -133,7 +143,7 @@ def _source(snapshot: Snapshot, status: SourceStatus) -> dict[str, Any]:
     return source
 
 
-def _applied(snapshot: Snapshot, status: SourceStatus) -> dict[str, Any]:
+def _applied(snapshot: Snapshot, status: SourceStatus, external: Snapshot | None) -> dict[str, Any]:
     applied: dict[str, Any] = {}
     if status.type == "etcd":
         revision = status.applied_revision
@@ -144,14 +154,18 @@ def _applied(snapshot: Snapshot, status: SourceStatus) -> dict[str, Any]:
         applied["applied_at"] = rfc3339(snapshot.applied_at)
     applied["resource_counts"] = {
         name: len(table.by_id)
-        for name, table in sorted(snapshot.tables.items())
+        for name, table in sorted(item for root in _roots(snapshot, external) for item in root.tables.items())
         if len(table.by_id) and not (status.type == "file" and name in UNCOUNTED_IN_FILES)
     }
     return applied
 
 
-def _newest(snapshot: Snapshot, status: SourceStatus) -> list[RejectedRow]:
-    rows = [*snapshot.rejected.values(), *status.file.refused]
+def _roots(snapshot: Snapshot, external: Snapshot | None) -> tuple[Snapshot, ...]:
+    return (snapshot,) if external is None else (snapshot, external)
+
+
+def _newest(roots: Sequence[Snapshot], status: SourceStatus) -> list[RejectedRow]:
+    rows = [*(row for root in roots for row in root.rejected.values()), *status.file.refused]
     newest = nlargest(MOST_LISTED, rows, key=lambda row: (row.last_seen, row.revision))
     return sorted(newest, key=lambda row: (row.kind, row.id))
 
@@ -175,14 +189,11 @@ def _seconds(since: datetime, now: datetime | None) -> int:
     return max(0, int((now - since).total_seconds())) if now else 0
 
 
-def _shadowed(snapshot: Snapshot) -> list[dict[str, str]]:
+def _shadowed(roots: Sequence[Snapshot]) -> list[dict[str, str]]:
     rows = [
         {"resource_kind": kind, "resource_id": row_id, "shadowed_by": winner}
-        for kind, table in snapshot.tables.items()
+        for root in roots
+        for kind, table in root.tables.items()
         for row_id, winner in table.shadowed()
     ]
     return sorted(rows, key=lambda row: (row["resource_kind"], row["resource_id"]))[:MOST_LISTED]
-
-
-def _label(kind: str) -> str:
-    return kind if kind in BY_NAME else OTHER_KIND

@@ -1,0 +1,192 @@
+"""Resolved secret references over a snapshot: what etcd holds stays as it is, what is served holds the secrets.
+
+Pure: what a reference leads to comes in. A row whose references lead nowhere is out of service, and listed as rejected
+(design 7). A resolved key hash changes the name of its row, so names and contests are told anew here.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from aisix_common.resources import BY_NAME, KINDS, Kind, Rejected
+from aisix_common.resources.concealed import references_in
+
+from .hashes import differs
+from .opening import may_be_sealed
+from .sharded import Editor, Sharded, differing
+from .table_draft import TableDraft
+from .tables import Entry, RejectedRow, Snapshot, Table, Touched, empty
+
+Replace: TypeAlias = Callable[[Kind[Any], Entry[Any]], Any | Rejected | None]
+"""What is served for an entry that holds references: another value, with the secrets in clear; nothing, and why; or,
+with None, the entry as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One kind: its rows, and what is served for them."""
+
+    base: Table[Any]
+    derived: Table[Any]
+    """`base` itself while no row holds a reference."""
+    held: frozenset[str] = frozenset()
+    """Ids of rows that hold references."""
+    refused: Mapping[str, RejectedRow] = field(default_factory=dict)
+    """By id: rows that are out of service, because their references lead nowhere."""
+
+
+class Overlay:
+    """Follows the snapshots of one source: ask it for each of them, and whenever a reference leads elsewhere."""
+
+    def __init__(self, prefix: str, kinds: Iterable[Kind[Any]] = KINDS) -> None:
+        """`prefix` and `kinds` are those of the snapshots to come."""
+        nothing = empty(prefix, kinds)
+        self._base = self._derived = nothing
+        self._layers = {name: _Layer(table, table) for name, table in nothing.tables.items()}
+        self._plain = True
+        """No row ever held a reference."""
+
+    @property
+    def holders(self) -> frozenset[tuple[str, str]]:
+        """(kind, id) of every row that holds references, whether they lead anywhere or not."""
+        return frozenset((name, id) for name, layer in self._layers.items() for id in layer.held)
+
+    def apply(self, base: Snapshot, replace: Replace, again: Touched, now: datetime) -> Snapshot:
+        """`base` as it is served: `replace` is asked for rows with references that are new, changed, or in `again`.
+
+        The result's `touched` says what is served differently from the result before it; None where a new `base` says
+        None, for then its consumer missed something. As long as no row held a reference it is `base` itself. Costs
+        what changed. Whatever `replace` raises leaves everything as it was.
+        """
+        layers = {
+            name: self._layer(BY_NAME[name], table, again.get(name, frozenset()), replace, now)
+            for name, table in base.tables.items()
+        }
+        derived = self._told(base, layers, now)
+        self._plain = self._plain and not any(layer.held for layer in layers.values())
+        self._base, self._derived, self._layers = base, derived, layers
+        return derived
+
+    def _layer(
+        self, kind: Kind[Any], table: Table[Any], again: frozenset[str], replace: Replace, now: datetime
+    ) -> _Layer:
+        last = self._layers[kind.name]
+        changed = differing(last.base.by_id, table.by_id)
+        held = last.held
+        if changed:
+            entries = [entry for id in changed if (entry := table.by_id.get(id)) is not None]
+            held = (held - changed) | {entry.id for entry in entries if _refers(kind, entry)}
+        if not held:
+            return _Layer(table, table)
+        todo = changed | (again & held)
+        if not todo:
+            return last if last.base is table else _Layer(table, last.derived, held, last.refused)
+        refused = {id: row for id, row in last.refused.items() if id in held and id not in todo}
+        if last.held:
+            draft = TableDraft(kind, last.derived)
+        else:  # so far the base itself was served
+            draft, todo = TableDraft(kind, table), set(held)
+        for id in todo:
+            entry = table.by_id.get(id)
+            outcome = replace(kind, entry) if entry is not None and id in held else None
+            if entry is None or isinstance(outcome, Rejected):
+                draft.remove(id)
+            elif (served := _served(entry, outcome, last.derived.by_id.get(id))) is not draft.by_id.get(id):
+                draft.put(served, table.unknown.get(id, ()))
+            if entry is not None and isinstance(outcome, Rejected):
+                refused[id] = _refused(kind, entry, outcome, last.refused.get(id), now)
+        return _Layer(table, draft.finish(), held, refused)
+
+    def _told(self, base: Snapshot, layers: Mapping[str, _Layer], now: datetime) -> Snapshot:
+        touched: dict[str, frozenset[str]] = {}
+        changed = self._derived.apply_seq == 0 and base.apply_seq > 0
+        for name, layer in layers.items():
+            before, after = self._layers[name], layer
+            ids = differing(before.derived.by_id, after.derived.by_id)
+            changed = changed or any(_says_otherwise(id, before, after) for id in ids)
+            ids |= _renamed(before.derived, after.derived)
+            if ids:
+                touched[name] = frozenset(ids)
+        missed = base.touched is None and base is not self._base
+        if self._plain and not any(layer.held for layer in layers.values()):
+            told = base.touched is None or _within(touched, base.touched)
+            return base if told else replace(base, touched=touched)  # some were left out in between
+        return Snapshot(
+            prefix=base.prefix,
+            revision=base.revision,
+            tables={name: layer.derived for name, layer in layers.items()},
+            rejected=self._rejected(base, layers),
+            apply_seq=self._derived.apply_seq + changed,
+            applied_at=now if changed else self._derived.applied_at,
+            touched=None if missed else touched,
+        )
+
+    def _rejected(self, base: Snapshot, layers: Mapping[str, _Layer]) -> Sharded[RejectedRow]:
+        same = all(layer.refused == self._layers[name].refused for name, layer in layers.items())
+        if same and base.rejected is self._base.rejected:
+            return self._derived.rejected
+        rejected = Editor(base.rejected)
+        for name, layer in layers.items():
+            for id, row in layer.refused.items():
+                key = f"{base.prefix}/{name}/{id}"
+                known = base.rejected.get(key)
+                rejected.put(key, row if known is None else _worse(known, row))
+        return rejected.done()
+
+
+def _refers(kind: Kind[Any], entry: Entry[Any]) -> bool:
+    """Whether a row holds references. Most rows show by their bytes that they do not."""
+    if b"$" not in entry.raw and not may_be_sealed(entry.raw):
+        return False
+    return next(references_in(kind, entry.value), None) is not None
+
+
+def _served(entry: Entry[Any], value: Any, before: Entry[Any] | None) -> Entry[Any]:
+    """What is served for `entry`: the very object that was served `before`, if that says the same."""
+    if value is None:
+        return entry
+    made = Entry(entry.id, value, entry.revision, entry.create_revision, entry.raw)
+    return before if before == made else made
+
+
+def _refused(
+    kind: Kind[Any], entry: Entry[Any], why: Rejected, before: RejectedRow | None, now: datetime
+) -> RejectedRow:
+    return RejectedRow(
+        kind=kind.name,
+        id=entry.id,
+        failure=why.failure,
+        message=why.message,
+        first_seen=before.first_seen if before else now,
+        last_seen=now,
+        stale_since=None,
+        revision=entry.revision,
+        create_revision=entry.create_revision,
+        raw=entry.raw,
+    )
+
+
+def _worse(known: RejectedRow, row: RejectedRow) -> RejectedRow:
+    """A bad row whose last good value is out of service as well."""
+    return replace(
+        known, stale_since=None, message=f"{known.message}; the value before it is not served, either: {row.message}"
+    )
+
+
+def _says_otherwise(id: str, before: _Layer, after: _Layer) -> bool:
+    """Whether what is served of a row changed in content. Without references the bytes tell."""
+    old, new = before.derived.by_id.get(id), after.derived.by_id.get(id)
+    if old is None or new is None:
+        return old is not new
+    return differs(old.raw, new.raw) or ((id in before.held or id in after.held) and old.value != new.value)
+
+
+def _renamed(before: Table[Any], after: Table[Any]) -> set[str]:
+    """Ids of rows that have a name now which they had not, or had one."""
+    names = differing(before.by_name, after.by_name)
+    return {entry.id for name in names for table in (before, after) if (entry := table.by_name.get(name)) is not None}
+
+
+def _within(part: Touched, whole: Touched) -> bool:
+    return all(ids <= whole.get(name, frozenset()) for name, ids in part.items())
