@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from .aws import AwsClient
 from .base import Make
 from .kubernetes import KubernetesClient
 from .vault import VaultClient
@@ -11,6 +12,7 @@ from .vault import VaultClient
 MAKERS: Final[Mapping[str, Make]] = MappingProxyType(
     {
         "vault": VaultClient,
+        "aws": AwsClient,
         "kubernetes": KubernetesClient,
     }
 )
