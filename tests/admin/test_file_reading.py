@@ -17,7 +17,7 @@ from aisix_common.resources import KINDS
 from aisix_common.store.types import Listing, WatchEvent
 from aisix_common.tasks import TaskOwner
 
-ROOTS = Roots("/aisix", "/run/aisix")
+ROOTS = Roots("/aisix", "/run/aisix", "/ext/aisix")
 IDS = sorted(row_id("provider_keys", name) for name in ("a", "b", "c"))
 
 

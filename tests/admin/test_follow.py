@@ -41,7 +41,7 @@ def follower(script: Script) -> tuple[Follower, structlog.testing.LogCapture]:
     lines = structlog.testing.LogCapture()
     log = structlog.wrap_logger(None, processors=[lines], wrapper_class=structlog.make_filtering_bound_logger(0))
     events = cast("Callable[[], AsyncIterator[WatchEvent]]", script)
-    return Follower(events, ResourceIndex("/aisix", KINDS), Still(), cast("Logger", log)), lines
+    return Follower([events], ResourceIndex("/aisix", KINDS), Still(), cast("Logger", log)), lines
 
 
 async def test_it_follows_until_it_is_cancelled_and_closes_what_it_followed() -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aisix_admin.index import NOTHING, FactReader, Facts, Pointed, ResourceIndex, facts_of
+from aisix_admin.facts import NOTHING, FactReader, Facts, Pointed, facts_of
+from aisix_admin.index import ResourceIndex
 from aisix_common.resources import API_KEYS, BY_NAME, KINDS, MODELS, PROVIDER_KEYS, Kind, check
 from aisix_common.store.types import Alive, Changes, Deleted, KeyValue, Listing, Lost, WatchEvent
 

@@ -1,7 +1,7 @@
 """From edits to one transaction: what is claimed, freed and asked, and what is written. Without etcd."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,18 +10,27 @@ import pytest
 
 from aisix_admin.audit import Actor, read_entry
 from aisix_admin.errors import TooLarge
+from aisix_admin.facts import NOTHING, Facts, Pointed
 from aisix_admin.history import BYTES_OF_ONE, FOUND, History, Version, appended, read_history
-from aisix_admin.index import NOTHING, Facts, Place, ResourceIndex
-from aisix_admin.planning import VALUE_LIMIT, Edit, Plan, Planner, View, Wish, require_few
+from aisix_admin.index import Place, ResourceIndex
+from aisix_admin.planning import VALUE_LIMIT, Edit, Plan, Planner, Shared, View, Wish, require_few
 from aisix_admin.rows import Roots
+from aisix_admin.sealing import Sealing
 from aisix_common.resources import API_KEYS, BY_NAME, KINDS, MODELS, PROVIDER_KEYS, Kind, check, document
+from aisix_common.secrets.canary import canary_row
 from aisix_common.store.types import Compare, Compared, Comparison, Delete, KeyValue, Listing, Operation, Put, unchanged
 
-ROOTS = Roots("/aisix", "/run/aisix")
+from tests.support.admin import KEYRING
+
+ROOTS = Roots("/aisix", "/run/aisix", "/ext/aisix")
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 WISH = Wish(Actor("ops", "192.0.2.1", "r-1"), NOW, "8-token.0", 20)
 TURN = "/run/aisix/turn"
+TURN_EXT = "/run/aisix/turn-ext"
+CANARY = "/run/aisix/keyring"
 AUDIT = "/run/aisix/audit/8-token.0"
+SHARED = Shared(KeyValue(TURN, b"7-older.0", 3, 30), None, KeyValue(CANARY, canary_row(KEYRING), 2, 20))
+SEALING = Sealing(lambda: KEYRING, allow_plaintext=False)
 HASH = "a" * 64
 
 DIRECT = {"display_name": "gpt", "provider": "openai", "model_name": "m", "provider_key_id": "pk"}
@@ -42,7 +51,12 @@ def edit(kind: Kind[Any], id: str, sent: Mapping[str, Any] | None, action: str =
 Stored = Mapping[tuple[Kind[Any], str], Any]
 
 
-def planner(edits: Sequence[Edit], stored: Stored, histories: Mapping[Place, bytes] | None = None) -> Planner:
+def planner(
+    edits: Sequence[Edit],
+    stored: Stored,
+    histories: Mapping[Place, bytes] | None = None,
+    given: Collection[Pointed] = (),
+) -> Planner:
     """A planner over an etcd that holds `stored`, row n at revision 10 + n; the index knows all of it."""
     rows = {
         (kind.name, id): KeyValue(ROOTS.resource(kind.name, id), _raw(value), 10 + n, 10 + n)
@@ -58,7 +72,7 @@ def planner(edits: Sequence[Edit], stored: Stored, histories: Mapping[Place, byt
         {each.place: rows.get(each.place) for each in edits},
         {each.place: past.get(each.place) for each in edits},
     )
-    return Planner(edits, view, index)
+    return Planner(edits, view, index, SEALING, given)
 
 
 def _raw(value: Any) -> bytes:
@@ -66,7 +80,7 @@ def _raw(value: Any) -> bytes:
 
 
 def planned(edits: Sequence[Edit], stored: Stored, wish: Wish = WISH, exist: Sequence[str] = ()) -> Plan:
-    return planner(edits, stored).plan(ROOTS, KeyValue(TURN, b"7-older.0", 3, 30), exist, wish)
+    return planner(edits, stored).plan(ROOTS, SHARED, exist, wish)
 
 
 def put(plan: Plan, key: str) -> bytes:
@@ -245,6 +259,7 @@ def test_a_new_row() -> None:
         unchanged("/run/aisix/history/models/1", 0),
         unchanged(AUDIT, 0),
         unchanged(TURN, 30),
+        unchanged(TURN_EXT, 0),
         Compare("/aisix/provider_keys/pk", Compared.VERSION, Comparison.GREATER, 0),
     ]
     assert [each.key for each in plan.operations] == [
@@ -256,7 +271,7 @@ def test_a_new_row() -> None:
     assert json.loads(put(plan, "/aisix/models/1")) == DIRECT
     assert plan.facts == {("models", "1"): Facts("gpt", None, (("provider_keys", "id", "pk"),))}
     assert plan.overhead == sum(len(each.value) for each in plan.operations[1:] if isinstance(each, Put))
-    first = planner([edit(MODELS, "1", DIRECT)], {}).plan(ROOTS, None, (), WISH)
+    first = planner([edit(MODELS, "1", DIRECT)], {}).plan(ROOTS, Shared(), (), WISH)
     assert unchanged(TURN, 0) in first.compare, "nobody took a turn before"
 
 
@@ -331,10 +346,10 @@ def test_a_purge_erases_the_history_and_not_the_audit() -> None:
 def test_only_so_many_versions_are_kept() -> None:
     past = appended(History(), Version(0, "", "ops", "created", value=DIRECT), 20)
     made = planner([edit(MODELS, "1", DIRECT)], {(MODELS, "1"): DIRECT}, {("models", "1"): past})
-    two = read_history(put(made.plan(ROOTS, None, (), WISH), "/run/aisix/history/models/1"), 60)
+    two = read_history(put(made.plan(ROOTS, Shared(), (), WISH), "/run/aisix/history/models/1"), 60)
     assert [(one.number, one.revision) for one in two.versions] == [(1, 10), (2, 60)]
     wish = Wish(WISH.actor, NOW, WISH.segment, 1)
-    assert len(read_history(put(made.plan(ROOTS, None, (), wish), "/run/aisix/history/models/1")).versions) == 1
+    assert len(read_history(put(made.plan(ROOTS, Shared(), (), wish), "/run/aisix/history/models/1")).versions) == 1
 
 
 def test_a_row_that_cannot_be_read_is_told_as_new() -> None:
@@ -360,7 +375,7 @@ def test_undoing_restores_everything_but_the_turn(edits: Sequence[Edit], purge: 
     before = {ROOTS.resource(kind.name, id): _raw(value) for (kind, id), value in stored.items()}
     before |= {ROOTS.history(*place): raw for place, raw in histories.items()} | {TURN: b"7"}
     wish = Wish(WISH.actor, NOW, WISH.segment, 20, purge=purge)
-    plan = planner(edits, stored, histories).plan(ROOTS, KeyValue(TURN, b"7", 3, 30), (), wish)
+    plan = planner(edits, stored, histories).plan(ROOTS, SHARED, (), wish)
     after = applied(before, plan.operations)
     assert after != before
     assert applied(after, plan.undo) == {**before, TURN: b"8-token.0"}

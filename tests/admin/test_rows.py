@@ -8,6 +8,7 @@ import pytest
 from aisix_admin.errors import StoreAway, Unknown
 from aisix_admin.rows import IN_DOUBT, MOST_TOGETHER, EtcdRows, Roots, Row, Sent, asking
 from aisix_common.errors import StoreDenied, StoreError, StoreRejected, StoreUnavailable
+from aisix_common.secrets.canary import canary_key
 from aisix_common.store.client import EtcdClient, EtcdOptions
 
 from tests.support.etcd import EtcdServer
@@ -21,7 +22,7 @@ async def client(etcd: EtcdServer) -> AsyncIterator[EtcdClient]:
 
 @pytest.fixture
 def roots(etcd_prefix: str) -> Roots:
-    return Roots(f"{etcd_prefix}/aisix", f"{etcd_prefix}/run")
+    return Roots(f"{etcd_prefix}/aisix", f"{etcd_prefix}/run", f"{etcd_prefix}/ext")
 
 
 async def write(client: EtcdClient, roots: Roots, ids: Sequence[str], kind: str = "models") -> None:
@@ -34,8 +35,12 @@ def ids(rows: Sequence[Row]) -> list[str]:
 
 
 def test_keys_of_each_kind_of_row() -> None:
-    roots = Roots("/aisix", "/run/aisix")
+    roots = Roots("/aisix", "/run/aisix", "/ext/aisix")
     assert roots.resource("models", "a/b") == "/aisix/models/a/b"
+    assert roots.resource("secret_providers", "1") == "/ext/aisix/secret_providers/1"
+    assert roots.history("secret_providers", "1") == "/run/aisix/history/secret_providers/1"
+    assert (roots.turn(), roots.turn(external=True)) == ("/run/aisix/turn", "/run/aisix/turn-ext")
+    assert roots.canary == canary_key("/run/aisix")
     assert roots.history("models", "1") == "/run/aisix/history/models/1"
     assert roots.audit("8-x") == "/run/aisix/audit/8-x" and roots.audit("") == "/run/aisix/audit/"
 

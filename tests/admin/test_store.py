@@ -17,6 +17,7 @@ from aisix_admin.errors import Conflict, StoreAway
 from aisix_admin.follow import Follower
 from aisix_admin.index import ResourceIndex
 from aisix_admin.rows import DEADLINE, Etcd, Roots
+from aisix_admin.sealing import Sealing
 from aisix_admin.store import Manner, ResourceStore, Written
 from aisix_common.clock import SYSTEM_CLOCK
 from aisix_common.errors import StoreUnavailable
@@ -35,7 +36,7 @@ from aisix_common.store.types import (
 )
 from aisix_common.tasks import TaskOwner
 
-from tests.support.admin import RunningAdmin, running_admin
+from tests.support.admin import KEYRING, RunningAdmin, running_admin
 from tests.support.consistency import everything
 from tests.support.counting import Counting
 from tests.support.cutproxy import CutProxy
@@ -192,10 +193,15 @@ class Followed:
     def __init__(self, etcd: Etcd, root: str) -> None:
         self.heard: asyncio.Queue[WatchEvent] = asyncio.Queue()
         log = cast("Logger", structlog.get_logger())
-        self.follower = Follower(self._events, ResourceIndex(root, KINDS), SYSTEM_CLOCK, log)
+        self.follower = Follower([self._events], ResourceIndex(root, KINDS), SYSTEM_CLOCK, log)
         numbers = itertools.count()
         self.store = ResourceStore(
-            etcd, Roots(root, f"/run{root}"), self.follower, SYSTEM_CLOCK, lambda: f"token-{next(numbers)}"
+            etcd,
+            Roots(root, f"/run{root}", f"/ext{root}"),
+            self.follower,
+            SYSTEM_CLOCK,
+            lambda: f"token-{next(numbers)}",
+            Sealing(lambda: KEYRING, allow_plaintext=False),
         )
 
     async def _events(self) -> AsyncIterator[WatchEvent]:

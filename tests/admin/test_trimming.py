@@ -36,7 +36,7 @@ async def client(etcd: EtcdServer) -> AsyncIterator[EtcdClient]:
 
 @pytest.fixture
 def roots(etcd_prefix: str) -> Roots:
-    return Roots(f"{etcd_prefix}/aisix", f"{etcd_prefix}/run")
+    return Roots(f"{etcd_prefix}/aisix", f"{etcd_prefix}/run", f"{etcd_prefix}/ext")
 
 
 class Watched:

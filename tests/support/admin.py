@@ -23,8 +23,9 @@ from aisix_common.clock import SYSTEM_CLOCK, Clock
 from aisix_common.logs import Logger
 from aisix_common.metrics import Metrics, render
 from aisix_common.secret import Secret
+from aisix_common.secrets.envelope import Keyring
 from aisix_common.service import Lifecycle
-from aisix_common.settings import Address, Admin, Proxy, Settings
+from aisix_common.settings import Address, Admin, Proxy, Secrets, Settings
 from aisix_common.settings import Etcd as EtcdSettings
 from aisix_common.settings.listeners import AdminKey
 from aisix_common.store.client import EtcdClient, EtcdOptions
@@ -34,6 +35,8 @@ from aisix_common.tasks import TaskOwner
 ADMIN_KEY = "admin-key-canary-5f1c"
 SECOND_KEY = "second-admin-key-canary-77aa"
 VIEWER_KEY = "viewer-key-canary-31c9"
+KEYRING = Keyring([("test", bytes(range(32)))])
+"""What stored secrets are sealed with, unless a test brings its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +108,17 @@ class RunningAdmin:
         return render(self.metrics.collect()).decode()
 
 
-def settings(endpoint: str, prefix: str, *, playground: str | None = None, history_versions: int = 20) -> Settings:
+def settings(
+    endpoint: str,
+    prefix: str,
+    *,
+    playground: str | None = None,
+    history_versions: int = 20,
+    secrets: Secrets | None = None,
+) -> Settings:
     """Settings of an admin on loopback."""
     return Settings(
+        secrets=secrets or Secrets(),
         proxy=Proxy(addr=Address("127.0.0.1", 0)),
         etcd=EtcdSettings(endpoints=(endpoint,), prefix=prefix),
         admin=Admin(
@@ -134,8 +145,11 @@ async def running_admin(
     clock: Clock = SYSTEM_CLOCK,
     playground: str | None = None,
     history_versions: int = 20,
+    keyring: Keyring | Callable[[], Keyring] = KEYRING,
+    secrets: Secrets | None = None,
 ) -> AsyncIterator[RunningAdmin]:
-    """Serve until the block ends. `via` stands between the store and the client, to lose answers."""
+    """Serve until the block ends. `via` stands between the store and the client, to lose answers. `keyring`: the keys,
+    or what gives those of the moment."""
     options = EtcdOptions(endpoints=tuple(endpoint.split(",")), request_timeout=request_timeout)
     lines = structlog.testing.LogCapture()
     log = structlog.wrap_logger(
@@ -147,14 +161,18 @@ async def running_admin(
         around = Surroundings(
             store,
             lambda: list_and_watch(client, prefix + "/"),
+            lambda: list_and_watch(client, f"/ext{prefix}/"),
             lambda: list_and_watch(client, f"/run{prefix}/instances/"),
             Lifecycle(),
             metrics,
             cast("Logger", log),
+            keyring=(lambda: keyring) if isinstance(keyring, Keyring) else keyring,
             clock=clock,
             body_seconds=body_seconds,
         )
-        configured = settings(endpoint, prefix, playground=playground, history_versions=history_versions)
+        configured = settings(
+            endpoint, prefix, playground=playground, history_versions=history_versions, secrets=secrets
+        )
         services = assemble(configured, around)
         tasks.spawn(services.follower.run(), name="follow")
         tasks.spawn(services.fleet.run(), name="follow instances")

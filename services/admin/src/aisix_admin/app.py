@@ -11,8 +11,11 @@ from aisix_common.clock import SYSTEM_CLOCK, Clock
 from aisix_common.errors import ConfigurationError, Problem
 from aisix_common.logs import Logger, get_logger
 from aisix_common.metrics import Metrics
-from aisix_common.resources import KINDS
+from aisix_common.resources import ALL_KINDS, KINDS
 from aisix_common.secret import Secret
+from aisix_common.secrets.envelope import NO_KEYRING, Keyring
+from aisix_common.secrets.keyring_files import KeyringFiles
+from aisix_common.secrets.providers import configured, env_policy
 from aisix_common.service import Build, Lifecycle, Listener, metrics_listener
 from aisix_common.settings import Settings
 from aisix_common.store.client import EtcdClient, EtcdOptions, etcd_options
@@ -31,8 +34,12 @@ from .file_rows import FileRows
 from .fleet import Fleet
 from .follow import Follower
 from .index import ResourceIndex
+from .known_providers import KnownProviders
 from .playground import Playground
+from .probes import Leasing, Probes
+from .references import References
 from .rows import LONGEST_REQUEST, Etcd, EtcdRows, Reading, Roots
+from .sealing import Sealing
 from .server import IDLE_SECONDS, Front
 from .services import Services
 from .store import ResourceStore
@@ -48,12 +55,18 @@ class Surroundings:
     etcd: Etcd
     events: Callable[[], AsyncIterator[WatchEvent]]
     """A new list + watch of everything under the resource root."""
+    ext_events: Callable[[], AsyncIterator[WatchEvent]] | None
+    """The same of the ext root; None: there is none, as in file mode."""
     instances: Callable[[], AsyncIterator[WatchEvent]]
     """The same of the proxies' own rows."""
     lifecycle: Lifecycle
     metrics: Metrics
     log: Logger
     environ: Mapping[str, str] = field(default_factory=dict)
+    keyring: Callable[[], Keyring] = lambda: NO_KEYRING
+    """What secrets are sealed with now: the files it comes from may change."""
+    probing: Leasing | None = None
+    """The etcd client, for rows that end by themselves; None: there is no etcd."""
     clock: Clock = SYSTEM_CLOCK
     body_seconds: float = 30.0
     new_id: Callable[[], str] = lambda: str(uuid.uuid4())
@@ -66,31 +79,40 @@ class Surroundings:
 def assemble(settings: Settings, around: Surroundings) -> Services:
     """The services of one admin process. `services.follower` and `services.fleet` have to be run.
 
-    Raises ConfigurationError for admin keys that cannot be read.
+    Raises ConfigurationError for admin keys that cannot be read, and for `secrets.providers` that are wrong.
     """
     roots = _roots(settings)
-    follower = Follower(around.events, ResourceIndex(roots.resources, KINDS), around.clock, around.log)
+    streams = [around.events]
+    if around.ext_events is not None:
+        streams.append(around.ext_events)
+    index = ResourceIndex(roots.resources, ALL_KINDS, ext=roots.ext if around.ext_events is not None else None)
+    follower = Follower(streams, index, around.clock, around.log)
     telemetry = Telemetry(around.metrics)
     keys = AdminKeys(settings.admin.admin_keys, around.environ, log=around.log)
+    known = KnownProviders(index, configured(settings))
+    sealing = Sealing(around.keyring, allow_plaintext=settings.secrets.allow_plaintext)
     store = ResourceStore(
         around.etcd,
         roots,
         follower,
         around.clock,
         around.new_token,
+        sealing,
         versions=settings.admin.history_versions,
+        given=known.configured,
         settled=telemetry.settled,
     )
     return Services(
         rows=around.rows or EtcdRows(around.etcd, roots),
         store=store,
-        decisions=Decisions(keys),
+        decisions=Decisions(keys, References(known.names, env_policy(settings))),
         follower=follower,
         fleet=Fleet(around.instances, around.clock, around.log),
         lifecycle=around.lifecycle,
         admin_keys=keys,
         throttle=Throttle(telemetry, around.log),
         playground=Playground(settings.admin.playground_proxy_url),
+        sealing=sealing,
         telemetry=telemetry,
         log=around.log,
         clock=around.clock,
@@ -98,11 +120,12 @@ def assemble(settings: Settings, around: Surroundings) -> Services:
         new_id=around.new_id,
         new_key=around.new_key,
         file=settings.resources_file,
+        probes=Probes(around.probing, roots.run, around.clock) if around.probing is not None else None,
     )
 
 
 def _roots(settings: Settings) -> Roots:
-    return Roots(settings.etcd.resource_root, settings.etcd.run_root)
+    return Roots(settings.etcd.resource_root, settings.etcd.run_root, settings.etcd.ext_root)
 
 
 def application(services: Services) -> web.Application:
@@ -137,16 +160,21 @@ def build_for(settings: Settings, environ: Mapping[str, str]) -> Build:
     async def build(stack: AsyncExitStack, lifecycle: Lifecycle, tasks: TaskOwner) -> Sequence[Listener]:
         client = await stack.enter_async_context(EtcdClient(options))
         log, roots, metrics = get_logger("admin"), _roots(settings), Metrics()
+        keyring = KeyringFiles(settings.secrets.keyring, environ, log)
+        keyring.load()
         services = assemble(
             settings,
             Surroundings(
                 client,
                 lambda: list_and_watch(client, roots.resources + "/"),
+                lambda: list_and_watch(client, roots.ext + "/"),
                 lambda: list_and_watch(client, f"{roots.run}/instances/"),
                 lifecycle,
                 metrics,
                 log,
                 environ,
+                keyring=lambda: keyring.keyring,
+                probing=client,
             ),
         )
         trimmer = Trimmer(client, roots, services.clock, log, audit_days=settings.admin.audit_days)
@@ -154,6 +182,7 @@ def build_for(settings: Settings, environ: Mapping[str, str]) -> Build:
         tasks.spawn(services.follower.run(), name="follow resources", essential=True)
         tasks.spawn(services.fleet.run(), name="follow instances", essential=True)
         tasks.spawn(trimmer.run(), name="trim history and audit")
+        tasks.spawn(keyring.run(lambda keyring: None), name="follow the keyring's files")
         return await _served(settings, services, stack, metrics)
 
     return build
@@ -164,7 +193,7 @@ def _build_on_file(settings: Settings, environ: Mapping[str, str], file: FileRow
         reading, metrics = FileReading(file, _roots(settings), KINDS), Metrics()
         lifecycle.on_reload(reading.reload)
         around = Surroundings(
-            NoEtcd(), reading.events, silence, lifecycle, metrics, get_logger("admin"), environ, rows=reading
+            NoEtcd(), reading.events, None, silence, lifecycle, metrics, get_logger("admin"), environ, rows=reading
         )
         services = assemble(settings, around)
         tasks.spawn(services.follower.run(), name="follow the resources file", essential=True)

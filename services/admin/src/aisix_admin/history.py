@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
+from .changes import changed_paths
+
 BYTES_OF_ONE: Final = 256 * 1024
 """What the versions of one resource may take; older ones go first. etcd takes 1.5 MiB in a transaction."""
 
@@ -88,10 +90,14 @@ def with_found(history: History, value: dict[str, Any] | None, revision: int) ->
     """`history`, with what others wrote since as a version of its own: `value` (masked) at `revision`.
 
     Also where it is the first that is known of the resource. `value` None: the row cannot be read, nothing to keep.
+    Where nothing that is shown differs, no version was made: `aisix secrets reencrypt` writes rows anew. Then the row's
+    revision is the newest version's.
     """
     last = history.last
     if value is None or (last is not None and last.revision == revision):
         return history
+    if last is not None and last.value is not None and not changed_paths(last.value, value):
+        return History((*history.versions[:-1], msgspec.structs.replace(last, revision=revision)))
     number = last.number + 1 if last else 1
     return History((*history.versions, Version(number, "", "", FOUND, value=value, revision=revision)))
 

@@ -6,83 +6,19 @@ revision up to which the index is complete.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
-import msgspec
-
-from aisix_common.resources import Kind, Loaded, read
+from aisix_common.resources import Kind
 from aisix_common.store.types import Alive, Changes, Deleted, KeyValue, Listing, WatchEvent
 
-Pointed: TypeAlias = tuple[str, str, str]
-"""What a row refers to: kind, `id` or `name`, and which."""
+from .facts import FactReader, Facts, Pointed, Reader
+
 Place: TypeAlias = tuple[str, str]
 """Kind and id of a row."""
 
-
-class Facts(msgspec.Struct, frozen=True, gc=False):
-    """What the index keeps of one row. `gc=False`: holds no cycles, and there are tens of thousands."""
-
-    name: str | None = None
-    """What is unique within the kind (for api_keys the key's hash, not to be shown)."""
-    label: str | None = None
-    """What people call it, in kinds whose name is not for people ("" where it has none)."""
-    points: tuple[Pointed, ...] = ()
-    """The hard references."""
-
-    @property
-    def called(self) -> str | None:
-        """The label, else the name."""
-        return self.label if self.label is not None else self.name
-
-
-NOTHING: Final = Facts()
-Reader: TypeAlias = Callable[[str, bytes], Facts]
-"""Gives the facts of a stored row of a kind. Never raises."""
-
-
-class FactReader:
-    """Reads facts out of stored bytes. A row that is no document of its kind still holds the name it has."""
-
-    def __init__(self, kinds: Iterable[Kind[Any]]) -> None:
-        self._kinds: Final[Mapping[str, Kind[Any]]] = {kind.name: kind for kind in kinds}
-        self._pointing = {name: kind.references is not _DEFAULT_REFERENCES for name, kind in self._kinds.items()}
-
-    def __call__(self, kind: str, value: bytes) -> Facts:
-        described = self._kinds[kind]
-        # The label of an api_keys row is not its name, and its soft references are not kept: one plain decode does.
-        if self._pointing[kind] and described.label_field is None:
-            loaded = read(described, value)
-            if isinstance(loaded, Loaded):
-                return facts_of(described, loaded.value)
-        return _raw_facts(described, value)
-
-
-def facts_of(kind: Kind[Any], value: Any) -> Facts:
-    """The facts of a typed resource."""
-    points = tuple(dict.fromkeys((each.kind, each.by, each.value) for each in kind.references(value) if each.hard))
-    return Facts(kind.name_of(value), (kind.label_of(value) or "") if kind.label_field else None, points)
-
-
-def _raw_facts(kind: Kind[Any], value: bytes) -> Facts:
-    if kind.singleton:
-        return Facts(kind.name)
-    try:
-        document = msgspec.json.decode(value)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return NOTHING
-    if not isinstance(document, dict):
-        return NOTHING
-    for older, present in kind.renamed.items():
-        if older in document and present not in document:
-            document[present] = document[older]
-    name = document.get(kind.name_field) if kind.name_field else None
-    label = document.get(kind.label_field) if kind.label_field else None
-    shown = label if isinstance(label, str) else "" if kind.label_field else None
-    return Facts(name if isinstance(name, str) else None, shown)
-
-
-_DEFAULT_REFERENCES: Final = Kind.__dataclass_fields__["references"].default
+RESOURCES: Final = 0
+EXT: Final = 1
 
 
 class _Rows:
@@ -96,24 +32,57 @@ class _Rows:
 
 
 class ResourceIndex:
-    """The facts of every row under one resource root."""
+    """The facts of every row under the resource root, and under the ext root where there is one.
 
-    def __init__(self, root: str, kinds: Iterable[Kind[Any]], reader: Reader | None = None) -> None:
+    Roots are followed one by one: `RESOURCES` and `EXT` are their places in what is kept of each.
+    """
+
+    def __init__(
+        self, root: str, kinds: Iterable[Kind[Any]], reader: Reader | None = None, *, ext: str | None = None
+    ) -> None:
+        """Without `ext` all kinds lie under `root`, which is all that is followed."""
         kinds = tuple(kinds)
-        self._root: Final = root.rstrip("/") + "/"
-        self._kinds: Final = tuple(kind.name for kind in kinds)
+        self._roots: Final = tuple(each.rstrip("/") + "/" for each in (root, ext) if each is not None)
+        self._root_of: Final = {kind.name: EXT if kind.external and ext is not None else RESOURCES for kind in kinds}
         self.facts: Final[Reader] = reader or FactReader(kinds)
-        self._rows = {kind: _Rows() for kind in self._kinds}
-        self._users: dict[Pointed, set[Place]] = {}
-        self.listings = 0
-        """How many whole lists were seen since the start; each after the first: the watch had to begin anew."""
-        self.revision = 0
-        """The etcd revision up to which everything was delivered."""
+        self._rows = {kind: _Rows() for kind in self._root_of}
+        self._users: list[dict[Pointed, set[Place]]] = [{} for _ in self._roots]
+        """Of each root, the rows there that refer to something."""
+        self._standing = [(0, 0) for _ in self._roots]
+
+    @property
+    def standing(self) -> tuple[tuple[int, int], ...]:
+        """Of each root: how many whole lists were seen since the start (each after the first: the watch had to begin
+        anew), and the etcd revision up to which everything was delivered."""
+        return tuple(self._standing)
+
+    @property
+    def revision(self) -> int:
+        """The etcd revision up to which everything under the resource root was delivered."""
+        return self.delivered()
+
+    def delivered(self, *, external: bool = False) -> int:
+        """The same of one root: of the external kinds, or of the others. A root in which nothing happens may stay
+        behind by minutes, as an old etcd tells of its progress that rarely."""
+        return self._standing[EXT if external and len(self._standing) > 1 else RESOURCES][1]
+
+    @property
+    def listings(self) -> int:
+        """How many whole lists were seen since the start, of all roots together."""
+        return sum(listings for listings, _ in self._standing)
 
     @property
     def listed(self) -> bool:
-        """Whether a whole list was seen since the start."""
-        return self.listings > 0
+        """Whether a whole list of every root was seen since the start."""
+        return all(listings for listings, _ in self._standing)
+
+    def renewed(self, before: Sequence[tuple[int, int]], revision: int) -> bool:
+        """Whether every root that knew of more than etcd has at `revision` was listed anew since its `standing` was
+        `before`."""
+        return all(
+            known <= revision or now != listings
+            for (listings, known), (now, _) in zip(before, self._standing, strict=True)
+        )
 
     def get(self, kind: str, id: str) -> Facts | None:
         """The facts of a row, or None where there is none."""
@@ -131,7 +100,11 @@ class ResourceIndex:
 
     def users(self, pointed: Pointed) -> frozenset[Place]:
         """The rows that refer to it."""
-        return frozenset(self._users.get(pointed, ()))
+        return frozenset(place for users in self._users for place in users.get(pointed, ()))
+
+    def names(self, kind: str) -> frozenset[str]:
+        """Every name that a row of this kind has."""
+        return frozenset(self._rows[kind].holders)
 
     def sorted(self, kind: str) -> list[tuple[str, str]]:
         """(what it is called, id) of every row, in order; rows without a name come first, as ''. Not to be changed."""
@@ -144,28 +117,28 @@ class ResourceIndex:
         """How many rows a kind has."""
         return len(self._rows[kind].by_id)
 
-    def apply(self, event: WatchEvent) -> None:
-        """Take in what the watcher delivered."""
+    def apply(self, event: WatchEvent, root: int = RESOURCES) -> None:
+        """Take in what the watcher of a root delivered."""
+        listings, known = self._standing[root]
         if isinstance(event, Listing):
             # A list replaces everything, also what is newer here: etcd may have been restored from an older backup.
-            self._rows = {kind: _Rows() for kind in self._kinds}
-            self._users = {}
-            for kind, id, row in self._placed(event.rows):
+            self._rows |= {kind: _Rows() for kind, its in self._root_of.items() if its == root}
+            self._users[root] = {}
+            for kind, id, row in self._placed(event.rows, root):
                 self.put(kind, id, self.facts(kind, row.value), row.mod_revision)
-            self.listings += 1
-            self.revision = event.revision
+            self._standing[root] = (listings + 1, event.revision)
         elif isinstance(event, Changes):
             for change in event.events:
-                place = self._place(change.key)
+                place = self._place(change.key, root)
                 if place is None:
                     continue
                 if isinstance(change, Deleted):
                     self.drop(*place, change.mod_revision)
                 elif self.revision_of(*place) < change.mod_revision:
                     self.put(*place, self.facts(place[0], change.value), change.mod_revision)
-            self.revision = max(self.revision, event.revision)
+            self._standing[root] = (listings, max(known, event.revision))
         elif isinstance(event, Alive):
-            self.revision = max(self.revision, event.revision)
+            self._standing[root] = (listings, max(known, event.revision))
 
     def put(self, kind: str, id: str, facts: Facts, revision: int) -> None:
         """A row was written at `revision`. Older news than what is known is ignored."""
@@ -183,7 +156,7 @@ class ResourceIndex:
         if facts.name is not None:
             rows.holders.setdefault(facts.name, set()).add(id)
         for pointed in facts.points:
-            self._users.setdefault(pointed, set()).add((kind, id))
+            self._users[self._root_of[kind]].setdefault(pointed, set()).add((kind, id))
 
     def drop(self, kind: str, id: str, revision: int) -> None:
         """A row was deleted at `revision`."""
@@ -200,19 +173,20 @@ class ResourceIndex:
         if facts.name is not None:
             _remove(rows.holders, facts.name, id)
         for pointed in facts.points:
-            _remove(self._users, pointed, (kind, id))
+            _remove(self._users[self._root_of[kind]], pointed, (kind, id))
 
-    def _placed(self, rows: Iterable[KeyValue]) -> Iterator[tuple[str, str, KeyValue]]:
+    def _placed(self, rows: Iterable[KeyValue], root: int) -> Iterator[tuple[str, str, KeyValue]]:
         for row in rows:
-            place = self._place(row.key)
+            place = self._place(row.key, root)
             if place is not None:
                 yield *place, row
 
-    def _place(self, key: str) -> Place | None:
-        if not key.startswith(self._root):
+    def _place(self, key: str, root: int) -> Place | None:
+        prefix = self._roots[root]
+        if not key.startswith(prefix):
             return None
-        kind, _, id = key[len(self._root) :].partition("/")
-        return (kind, id) if id and kind in self._rows else None
+        kind, _, id = key[len(prefix) :].partition("/")
+        return (kind, id) if id and self._root_of.get(kind) == root else None
 
 
 def _remove(sets: dict[Any, set[Any]], key: Any, member: Any) -> None:

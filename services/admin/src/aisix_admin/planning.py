@@ -4,7 +4,7 @@
 reference: those take turns over one row of etcd (the turn row), so that what was looked up of other rows still holds.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -12,15 +12,17 @@ from typing import Any, Final
 import msgspec
 
 from aisix_common.clock import rfc3339
-from aisix_common.resources import Kind, Loaded, document, masked, read
+from aisix_common.resources import Kind, Loaded, masked, read
 from aisix_common.store.types import Compare, Compared, Comparison, Delete, KeyValue, Operation, Put, unchanged
 
 from .audit import Actor, Changed, entry
 from .changes import changed_paths
 from .errors import TooLarge
+from .facts import NOTHING, Facts, Pointed, facts_of, providers_of
 from .history import History, Version, appended, read_history, with_found
-from .index import NOTHING, Facts, Place, Pointed, ResourceIndex, facts_of
+from .index import Place, ResourceIndex
 from .rows import MOST_TOGETHER, Roots, Row
+from .sealing import Sealing
 
 VALUE_LIMIT: Final = 1024 * 1024
 """Bytes of one stored document, and of all that one transaction writes for several: etcd takes 1.5 MiB."""
@@ -38,9 +40,10 @@ class Edit:
     action: str
     """For history and audit: created, replaced, patched, deleted, purged, rotated, rolled_back, restored."""
     value: Any = None
-    """The typed resource; None: it is deleted."""
+    """The typed resource; None: it is deleted. Secrets that were kept by mask are as they were stored, sealed or not;
+    new ones are in clear."""
     stored: Mapping[str, Any] | None = None
-    """Its document in clear, as it is to be stored."""
+    """Its document as it is to be stored, but for the secrets in it, which are those of `value`."""
 
     @property
     def place(self) -> Place:
@@ -72,6 +75,17 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """The rows that writes share, as they were read; None: there is none yet."""
+
+    turn: KeyValue | None = None
+    """Of the resource root."""
+    turn_ext: KeyValue | None = None
+    """Of the ext root."""
+    canary: KeyValue | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """What has to be asked of rows outside of the write before it may be done."""
 
@@ -97,6 +111,8 @@ class Plan:
     told: tuple[Changed, ...] = ()
     """What the audit says of each edit, in their order."""
     structural: bool = False
+    sealed: bool = False
+    """Whether a secret was sealed just now."""
     overhead: int = 0
     """Bytes of history and audit."""
 
@@ -104,10 +120,20 @@ class Plan:
 class Planner:
     """Makes the transaction of `edits`, decided on `view`."""
 
-    def __init__(self, edits: Sequence[Edit], view: View, index: ResourceIndex) -> None:
+    def __init__(
+        self,
+        edits: Sequence[Edit],
+        view: View,
+        index: ResourceIndex,
+        sealing: Sealing,
+        given: Collection[Pointed] = frozenset(),
+    ) -> None:
+        """`given` exists without a row: secret providers of config.yaml."""
         self.edits = edits
         self._view = view
         self._index = index
+        self._sealing = sealing
+        self._given = given
         self._before = {edit.place: self._facts_before(edit) for edit in edits}
         self._after = {edit.place: edit.facts for edit in edits}
 
@@ -154,10 +180,9 @@ class Planner:
                 continue
             before = self._before[edit.place]
             known = before.points if before is not None else ()
-            for each in edit.kind.references(edit.value):
-                pointed = (each.kind, each.by, each.value)
-                if each.hard and pointed not in known and not self._brought(pointed):
-                    yield Question(edit, pointed, each.at)
+            for at, pointed in _pointing(edit):
+                if pointed not in known and pointed not in self._given and not self._brought(pointed):
+                    yield Question(edit, pointed, at)
 
     def _brought(self, pointed: Pointed) -> bool:
         kind, by, value = pointed
@@ -193,13 +218,14 @@ class Planner:
                 yield edit, list(dict.fromkeys(users))
 
     def _others(self, edit: Edit, pointed: Pointed) -> bool:
-        """Whether a name stays good because a second row has it, too (foreign writers may make such)."""
-        return pointed[1] == "name" and any(id != edit.id for id in self.stands(pointed))
+        """Whether a name stays good because it is given anyway, or a second row has it, too (foreign writers may make
+        such)."""
+        return pointed in self._given or (pointed[1] == "name" and any(id != edit.id for id in self.stands(pointed)))
 
-    def plan(self, roots: Roots, turn: KeyValue | None, exist: Sequence[str], wished: "Wish") -> Plan:
-        """The transaction. `turn` is the turn row as it was read, `exist` the keys of rows that must still exist.
+    def plan(self, roots: Roots, shared: Shared, exist: Sequence[str], wished: "Wish") -> Plan:
+        """The transaction. `exist` are the keys of rows that must still exist.
 
-        Raises TooLarge.
+        Raises TooLarge, NoKeyring for secrets that nothing can seal, WrongKeyring.
         """
         made = Plan(structural=self.structural)
         for edit in self.edits:
@@ -210,9 +236,9 @@ class Planner:
         made.undo.append(Delete(audit_key))
         made.compare.append(unchanged(audit_key, 0))
         if made.structural:
-            key = f"{roots.run}/turn"
-            made.compare.append(unchanged(key, turn.mod_revision if turn else 0))
-            made.operations.append(Put(key, wished.segment.encode()))
+            self._take_turns(made, roots, shared, wished)
+        if made.sealed:
+            self._guard_keyring(made, roots, shared.canary)
         # What there is no room for is only not guarded against others that delete it now: ours wait for the turn.
         room = _MOST_COMPARES - len(made.compare)
         made.compare += [Compare(key, Compared.VERSION, Comparison.GREATER, 0) for key in sorted(set(exist))[:room]]
@@ -225,11 +251,30 @@ class Planner:
         _measure(made, len(self.edits))
         return made
 
+    def _take_turns(self, made: Plan, roots: Roots, shared: Shared, wished: "Wish") -> None:
+        """Nobody else's structural write may have come between; that this one did is told under the roots it is of."""
+        of = {edit.kind.external for edit in self.edits if self._structural(edit)}
+        for external, turn in ((False, shared.turn), (True, shared.turn_ext)):
+            key = roots.turn(external=external)
+            made.compare.append(unchanged(key, turn.mod_revision if turn else 0))
+            if external in of:
+                made.operations.append(Put(key, wished.segment.encode()))
+
+    def _guard_keyring(self, made: Plan, roots: Roots, canary: KeyValue | None) -> None:
+        """What is sealed is sealed under the keyring of everybody else: the canary row tells. It is never taken back,
+        as others may rely on it by then."""
+        first = self._sealing.canary(canary.value if canary else None)
+        made.compare.append(unchanged(roots.canary, canary.mod_revision if canary else 0))
+        if first is not None:
+            made.operations.append(Put(roots.canary, first))
+
     def _one(self, made: Plan, edit: Edit, roots: Roots, wished: "Wish") -> None:
         key, row = roots.resource(*edit.place), self._view.rows[edit.place]
         made.compare.append(unchanged(key, row.mod_revision if row else 0))
         if edit.stored is not None:
-            value = msgspec.json.encode(edit.stored)
+            stored = self._sealing.sealed(edit.kind, edit.id, edit.stored, edit.value)
+            made.sealed = made.sealed or stored.sealed
+            value = msgspec.json.encode(stored.document)
             if len(value) > VALUE_LIMIT:
                 raise TooLarge(f"the document is over {VALUE_LIMIT} bytes when stored: etcd would not take it")
             made.operations.append(Put(key, value))
@@ -260,11 +305,18 @@ class Planner:
         before, row = None, self._view.rows[edit.place]
         if row is not None:
             loaded = read(edit.kind, row.value)
-            before = _comparable(edit.kind, loaded.value) if isinstance(loaded, Loaded) else None
-        after = None if edit.value is None else _comparable(edit.kind, edit.value)
+            before = self._comparable(edit, loaded.value) if isinstance(loaded, Loaded) else None
+        after = None if edit.value is None else self._comparable(edit, edit.value)
         facts = self._after[edit.place] if edit.value is not None else self._before[edit.place]
         changed = changed_paths(before, after) if after is not None else ()
         return Changed(edit.kind.name, edit.id, edit.action, (facts.called if facts else None) or None, changed)
+
+    def _comparable(self, edit: Edit, value: Any) -> dict[str, Any]:
+        """The document with its secrets in clear as far as they can be opened, to find out what changes: the same
+        secret sealed anew is no change. A secret object is one text, so that no path leads into it."""
+        plain = self._sealing.clear(edit.kind, edit.id, value)
+        comparable: dict[str, Any] = _closed(plain, masked(edit.kind, value))
+        return comparable
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,18 +337,21 @@ class Wish:
         return msgspec.json.encode(entry(self.moment, self.actor, changes, forced=self.forced))
 
 
-def _comparable(kind: Kind[Any], value: Any) -> dict[str, Any]:
-    """The document in clear, to find out what changes; a secret object is one text, so that no path leads into it."""
-    sealed: dict[str, Any] = _sealed(document(kind, value), masked(kind, value))
-    return sealed
+def _pointing(edit: Edit) -> Iterator[tuple[tuple[str | int, ...], Pointed]]:
+    """(path, what is pointed at) of everything that must exist for an edit."""
+    for each in edit.kind.references(edit.value):
+        if each.hard:
+            yield each.at, (each.kind, each.by, each.value)
+    for at, pointed in providers_of(edit.kind, edit.value):
+        yield tuple(at), pointed
 
 
-def _sealed(clear: Any, shown: Any) -> Any:
+def _closed(clear: Any, shown: Any) -> Any:
     if not isinstance(clear, dict):
         return clear
     if not isinstance(shown, dict):
         return msgspec.json.encode(clear, order="deterministic")
-    return {name: _sealed(item, shown[name]) for name, item in clear.items()}
+    return {name: _closed(item, shown[name]) for name, item in clear.items()}
 
 
 def _measure(made: Plan, edits: int) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from aisix_common.errors import Compacted, StoreDenied, StoreRejected, StoreUnavailable
+from aisix_common.resources import EXTERNAL_KINDS
+from aisix_common.secrets.canary import canary_key
 from aisix_common.store.types import (
     Compare,
     KeyValue,
@@ -33,6 +35,8 @@ MOST_TOGETHER: Final = 100
 _PAGE: Final = 1000
 """Rows of one read of a whole kind."""
 _TRIES: Final = 3
+
+_EXTERNAL: Final = frozenset(kind.name for kind in EXTERNAL_KINDS)
 
 IN_DOUBT: Final = (
     "etcd went away while it was asked to write: the write may or may not have happened; "
@@ -60,14 +64,26 @@ class Etcd(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Roots:
-    """Key prefixes without trailing slash: where resources lie, and where the services keep their own state."""
+    """Key prefixes without trailing slash (design 5): where resources lie, where the services keep their own state,
+    and where the kinds lie that other gateways on the same etcd do not know."""
 
     resources: str
     run: str
+    ext: str
 
     def resource(self, kind: str, id: str) -> str:
         """The key of a resource."""
-        return f"{self.resources}/{kind}/{id}"
+        return f"{self.ext if kind in _EXTERNAL else self.resources}/{kind}/{id}"
+
+    def turn(self, *, external: bool = False) -> str:
+        """The key of the row over which structural writes take turns. Each root has its own, written together with a
+        row under that root: whoever follows the root then knows when it has caught up with the turn."""
+        return f"{self.run}/turn-ext" if external else f"{self.run}/turn"
+
+    @property
+    def canary(self) -> str:
+        """The key of the row that tells which keyring the stored secrets are sealed with."""
+        return canary_key(self.run)
 
     def history(self, kind: str, id: str) -> str:
         """The key of a resource's versions."""

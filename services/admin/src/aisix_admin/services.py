@@ -15,6 +15,7 @@ from .follow import Follower
 from .playground import Playground
 from .probes import Probes
 from .rows import Reading
+from .sealing import Sealing
 from .store import ResourceStore
 from .telemetry import Telemetry
 from .throttle import Throttle
@@ -33,6 +34,7 @@ class Services:
     admin_keys: AdminKeys
     throttle: Throttle
     playground: Playground
+    sealing: Sealing
     telemetry: Telemetry
     log: Logger
     """Its lines never hold values of documents."""

@@ -1,6 +1,6 @@
 """Writes of resources: each is decided on what was read and committed as one transaction, with history and audit.
 
-    look     the targets, their histories and the turn row; the commit compares each
+    look     the targets, their histories, the turn rows and the canary; the commit compares each it was decided on
     decide   the caller's, on that view; asked again when it changed
     check    names are free, references lead somewhere, nothing that others use goes away (on the index, confirmed)
     commit   compares all it was decided on; a conflict looks again, a bounded number of times
@@ -11,22 +11,25 @@ Knows rows and edits; what a document means is the caller's.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from aisix_common.clock import Clock
 from aisix_common.errors import Problem, StoreDenied, StoreRejected, StoreUnavailable
-from aisix_common.resources import Flaw
+from aisix_common.resources import BY_NAME, Flaw
 from aisix_common.store.types import KeyValue, unchanged
 
 from .audit import Actor, Changed, key_of
 from .errors import MOST_USERS, Busy, Conflict, InUse, Invalid, StoreAway
+from .facts import Pointed
 from .follow import Follower
 from .index import Place
-from .planning import Edit, Plan, Planner, View, Wish
+from .planning import Edit, Plan, Planner, Shared, View, Wish
 from .rows import IN_DOUBT, MOST_TOGETHER, Etcd, Roots, Sent, asking
+from .sealing import Sealing
 
 _ATTEMPTS: Final = 16
 _CATCH_UP: Final = 2.0
@@ -79,17 +82,21 @@ class ResourceStore:
         follower: Follower,
         clock: Clock,
         new_token: Callable[[], str],
+        sealing: Sealing,
         *,
         versions: int = 20,
+        given: Collection[Pointed] = frozenset(),
         settled: Callable[[str], None] = lambda outcome: None,
     ) -> None:
-        """`new_token` makes what tells apart audit rows of one millisecond. `settled` is told every outcome of an
-        attempt, for the metrics."""
+        """`new_token` makes what tells apart audit rows of one millisecond. What is `given` exists without a row.
+        `settled` is told every outcome of an attempt, for the metrics."""
         self._client = client
         self._roots = roots
         self._follower = follower
         self._clock = clock
         self._new_token = new_token
+        self._sealing = sealing
+        self._given = frozenset(given)
         self._versions = versions
         self._settled = settled
         self._turn = asyncio.Lock()
@@ -102,8 +109,8 @@ class ResourceStore:
     async def write(self, targets: Sequence[Place], decide: Decide, manner: Manner) -> Written:
         """Do what `decide` says with `targets` (all that it edits), or nothing.
 
-        Raises Conflict, InUse, Invalid (a reference leads nowhere), TooLarge, Busy, StoreAway, and what `decide`
-        raises.
+        Raises Conflict, InUse, Invalid (a reference leads nowhere), TooLarge, NoKeyring, WrongKeyring, Busy, StoreAway,
+        and what `decide` raises.
         """
         async with asking(sent := Sent()), self._turn:
             call = _Call(self, targets, decide, manner, sent)
@@ -133,6 +140,16 @@ class ResourceStore:
             return await _Call(self, targets, decide, manner, sent).check()
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one look at etcd showed."""
+
+    view: View
+    shared: Shared
+    done: Written | None = None
+    """What was committed, where a lost attempt turns out to have been."""
+
+
 class _Call:
     """One write with all its attempts."""
 
@@ -144,6 +161,8 @@ class _Call:
         self._follower = store._follower
         self._index = store._follower.index
         self._settled = store._settled
+        self._sealing = store._sealing
+        self._given = store._given
         self._targets = tuple(dict.fromkeys(targets))
         self._decide = decide
         self._manner = manner
@@ -160,9 +179,8 @@ class _Call:
 
     async def run(self) -> Written:
         for attempt in range(_ATTEMPTS):
-            view, turn, done = await self._look()
-            if done is None:
-                done = await self._attempt(attempt, view, turn)
+            seen = await self._look()
+            done = seen.done or await self._attempt(attempt, seen)
             if done is not None:
                 return done
             await asyncio.sleep(_PAUSE * attempt)
@@ -171,12 +189,13 @@ class _Call:
             raise StoreAway(IN_DOUBT)
         raise Busy
 
-    async def _look(self) -> tuple[View, KeyValue | None, Written | None]:
-        """The view, the turn row, and what was committed where a lost attempt turns out to have been."""
-        listings, known = self._index.listings, self._index.revision  # before the read: etcd cannot be older then
+    async def _look(self) -> _Seen:
+        """The targets, and what writes share."""
+        standing = self._index.standing  # before the read: etcd cannot be older then
         resources = [self._roots.resource(*place) for place in self._targets]
         histories = [self._roots.history(*place) for place in self._targets]
-        rows, self._seen = await self._client.together((*resources, *histories, f"{self._roots.run}/turn"))
+        common = [self._roots.turn(), self._roots.turn(external=True), self._roots.canary]
+        rows, self._seen = await self._client.together((*resources, *histories, *common))
         # Afterwards: rows that a lost attempt wrote are then never seen without its audit row.
         audits, _ = await self._client.together([self._roots.audit(segment) for segment in self._lost])
         count = len(self._targets)
@@ -184,57 +203,66 @@ class _Call:
             dict(zip(self._targets, rows[:count], strict=True)),
             dict(zip(self._targets, rows[count : 2 * count], strict=True)),
         )
+        shared = Shared(*rows[2 * count :])
         for audit, (plan, edits) in zip(audits, self._lost.values(), strict=True):
             if audit is not None:
-                return view, None, await self._committed(plan, edits, audit.mod_revision)
-        turn = rows[2 * count]
-        if self._seen < known:
-            await self._relisted(listings)
-        await self._caught_up(turn.mod_revision if turn else 0)
-        return view, turn, None
+                return _Seen(view, shared, await self._committed(plan, edits, audit.mod_revision))
+        if any(self._seen < known for _, known in standing):
+            await self._relisted(standing)
+        await self._caught_up(shared)
+        return _Seen(view, shared)
 
-    async def _relisted(self, listings: int) -> None:
+    async def _relisted(self, standing: Sequence[tuple[int, int]]) -> None:
         """etcd was restored from an older backup: wait until the index is made anew of what is there now."""
         try:
             async with asyncio.timeout(_RELIST):
-                await self._follower.until(lambda: self._index.listings != listings)
+                await self._follower.until(lambda: self._index.renewed(standing, self._seen))
         except TimeoutError:
             raise StoreAway(
                 "etcd went back in time, as after a restore from a backup, and its names are not read anew yet: "
                 "send the request again"
             ) from None
 
-    async def _caught_up(self, structural: int) -> None:
-        """Wait until the index knows every structural write of ours up to the revision `structural`."""
+    async def _caught_up(self, shared: Shared) -> None:
+        """Wait until the index knows every structural write of ours that the turn rows tell of."""
         await self._follower.until(lambda: self._index.listed)
+        turns = [
+            (external, turn.mod_revision)
+            for external, turn in ((False, shared.turn), (True, shared.turn_ext))
+            if turn is not None
+        ]
         try:
             async with asyncio.timeout(_CATCH_UP):
-                await self._follower.until(lambda: self._index.revision >= structural)
+                for external, revision in turns:
+                    await self._follower.until(partial(self._delivered, external, revision))
         except TimeoutError:
             raise StoreAway("etcd answers, but its changes do not arrive: send the request again") from None
 
-    async def _attempt(self, attempt: int, view: View, turn: KeyValue | None) -> Written | None:
-        edits = tuple(self._decide(view))
+    def _delivered(self, external: bool, revision: int) -> bool:
+        return self._index.delivered(external=external) >= revision
+
+    async def _attempt(self, attempt: int, seen: _Seen) -> Written | None:
+        edits = tuple(self._decide(seen.view))
         if not edits:
             return Written((), self._seen)
-        planner, exist = await self._checked(edits, view)
+        planner, exist = await self._checked(edits, seen.view)
         wish = replace(self._wish, segment=f"{self._segment}.{attempt}")
-        plan = planner.plan(self._roots, turn, exist, wish)
+        plan = planner.plan(self._roots, seen.shared, exist, wish)
         revision = await self._commit(plan, edits, wish.segment)
         return None if revision is None else await self._committed(plan, edits, revision)
 
     async def check(self) -> tuple[Edit, ...]:
         """Everything but the commit: the edits that would be made now. Raises as `run` does."""
-        view, _, _ = await self._look()
-        edits = tuple(self._decide(view))
-        planner, exist = await self._checked(edits, view)
+        seen = await self._look()
+        edits = tuple(self._decide(seen.view))
+        planner, exist = await self._checked(edits, seen.view)
         if edits:
-            planner.plan(self._roots, None, exist, self._wish)  # says when it is too large
+            planner.plan(self._roots, seen.shared, exist, self._wish)  # says what stands in its way
         return edits
 
     async def _checked(self, edits: tuple[Edit, ...], view: View) -> tuple[Planner, list[str]]:
         """What is decided, held against all other rows, and the keys of rows that must go on existing."""
-        planner = Planner(edits, view, self._index)
+        planner = Planner(edits, view, self._index, self._sealing, self._given)
         await self._require_free(planner)
         exist = await self._require_there(planner)
         await self._require_unused(planner)
@@ -348,7 +376,8 @@ class _Call:
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(_VERIFY):
-                await self._follower.until(lambda: self._index.revision >= revision)
+                for external in {BY_NAME[kind].external for kind, _ in plan.claims}:
+                    await self._follower.until(partial(self._delivered, external, revision))
         for (kind, name), id in plan.claims.items():
             for other in self._index.holders(kind, name) - {id}:
                 if (kind, other) not in plan.facts and self._index.revision_of(kind, other) < revision:
