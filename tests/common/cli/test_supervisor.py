@@ -186,4 +186,4 @@ def test_notes_are_json_where_nobody_reads_along(gateway: Gateway) -> None:
     _both_wait(gateway)
     gateway.send(signal.SIGTERM)
     _, shown = gateway.end()
-    assert [json.loads(line)["level"] for line in shown.splitlines()] == ["info", "info"]
+    assert [json.loads(line)["level"] for line in shown.splitlines()] == ["warn", "info", "info"]

@@ -9,6 +9,8 @@ from aisix_common.files.export import Export, export
 from aisix_common.files.layout import COLLECTIONS, row_id
 from aisix_common.files.loader import load
 from aisix_common.resources import BY_NAME, Loaded, document, hash_key, read
+from aisix_common.secrets.envelope import NO_KEYRING, Keyring
+from aisix_common.secrets.rows import context
 from aisix_common.store.types import KeyValue
 
 CANARY = "sk-canary-${X} $$"
@@ -86,12 +88,12 @@ ROWS: dict[str, Any] = {
 }
 
 
-def exported(rows: dict[str, Any], *, reveal: bool = False) -> Export:
+def exported(rows: dict[str, Any], *, reveal: bool = False, keyring: Keyring = NO_KEYRING) -> Export:
     made = [
         KeyValue(f"/aisix/{key}", value if isinstance(value, bytes) else json.dumps(value).encode(), 1, 1)
         for key, value in rows.items()
     ]
-    return export(made, "/aisix", reveal=reveal)
+    return export(made, "/aisix", reveal=reveal, keyring=keyring)
 
 
 def told(made: Export) -> str:
@@ -246,16 +248,53 @@ def test_rows_that_cannot_be_read(key: str, value: Any, said: str) -> None:
 
 
 def test_references_to_secrets_are_no_secrets() -> None:
-    made = exported({"provider_keys/p": {"display_name": "p", "api_key": "$env://NAME"}})
+    made = exported({"provider_keys/p": {"display_name": "p", "api_key": "$ENV://NAME"}})
     assert (made.sound, made.placeholders) == (True, [])
+    assert 'api_key: "$$ENV://NAME"' in made.text
     (row,) = load(made.text.encode(), "r", {}).rows
-    assert json.loads(row.raw)["api_key"] == "$env://NAME"
+    assert json.loads(row.raw)["api_key"] == "$ENV://NAME"
 
 
-def test_ciphers_cannot_be_revealed() -> None:
-    rows = {"provider_keys/p": {"display_name": "p", "api_key": "enc:v1:k:AAAA"}}
-    assert exported(rows).sound
-    assert exported(rows, reveal=True).blocking == ["1 secret(s) are encrypted and cannot be revealed"]
+RING = Keyring([("k", b"k" * 32)])
+SEALED = RING.seal("sk-canary-1", context("provider_keys", "p", ("api_key",)))
+AT = ("request", "default_body_fields", "a")
+SEALED_JSON = RING.seal('{"t":["canary"]}', context("provider_keys", "p", AT))
+
+
+@pytest.mark.parametrize("keyring", [NO_KEYRING, RING])
+def test_what_is_encrypted_becomes_a_variable(keyring: Keyring) -> None:
+    made = exported({"provider_keys/p": {"display_name": "p", "api_key": SEALED}}, keyring=keyring)
+    assert (made.sound, made.placeholders) == (True, ["AISIXSECRET_PROVIDER_KEY_P_API_KEY"])
+    assert "enc:v1" not in made.text
+    assert "canary" not in made.text
+
+
+def test_what_is_encrypted_is_revealed_with_its_key_only() -> None:
+    rows = {"provider_keys/p": {"display_name": "p", "api_key": SEALED}}
+    made = exported(rows, reveal=True, keyring=RING)
+    assert made.sound
+    assert "api_key: sk-canary-1" in made.text
+    (line,) = exported(rows, reveal=True).blocking
+    assert line.startswith('provider_keys/p: /api_key is encrypted with key "k", which is not in the keyring')
+    assert "give --config" in line
+
+
+def test_an_encrypted_value_of_unknown_shape_needs_its_key() -> None:
+    rows = {
+        "provider_keys/p": {
+            "display_name": "p",
+            "api_key": "$env://A",
+            "request": {"default_body_fields": {"a": SEALED_JSON}},
+        }
+    }
+    made = exported(rows, keyring=RING)
+    assert made.sound
+    assert made.placeholders == ["AISIXSECRET_PROVIDER_KEY_P_REQUEST_DEFAULT_BODY_FIELDS_A_T_0"]
+    assert not exported(rows).sound
+
+
+def test_a_kind_of_the_ext_root_does_not_belong_here() -> None:
+    assert not exported({"secret_providers/s": {"manager": "gcp", "name": "n", "project_id": "p"}}).sound
 
 
 def test_every_secret_has_a_variable_of_its_own() -> None:

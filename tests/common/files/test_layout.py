@@ -5,7 +5,7 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 
 from aisix_common.files.layout import COLLECTIONS, NAMESPACE, identity_of, quoted, row_id
-from aisix_common.resources import BY_NAME
+from aisix_common.resources import KINDS
 
 
 def test_ids_are_the_contracts() -> None:
@@ -14,7 +14,7 @@ def test_ids_are_the_contracts() -> None:
 
 
 def test_every_collection_is_a_kind() -> None:
-    assert set(COLLECTIONS) == set(BY_NAME) - {"guardrail_attachments", "mcp_policies"}
+    assert set(COLLECTIONS) == {kind.name for kind in KINDS} - {"guardrail_attachments", "mcp_policies"}
 
 
 @pytest.mark.parametrize(

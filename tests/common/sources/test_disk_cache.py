@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from aisix_common.resources import ApiKey
+from aisix_common.secrets.envelope import Keyring
 from aisix_common.snapshot import Snapshot, apply, build, empty, restore
 from aisix_common.sources.disk_cache import SMALLEST_LOG, DiskCache
+from aisix_common.sources.sealing import sealer_for
 
 from .support import Log
 from tests.common.snapshot.rows import NOON, PREFIX, api_key, changes, gone, listing
@@ -252,3 +254,50 @@ async def test_what_is_noted_last_is_written_when_it_is_stopped(cache: DiskCache
     task.cancel()
     await asyncio.wait([task], timeout=10)
     assert found(path) == {"b", "c"}
+
+
+K1 = Keyring([("k1", b"1" * 32)])
+K2_K1 = Keyring([("k2", b"2" * 32), ("k1", b"1" * 32)])
+K2 = Keyring([("k2", b"2" * 32)])
+
+
+async def test_with_a_keyring_it_is_encrypted_also_after_the_keyring_has_changed(path: Path, log: Log) -> None:
+    keyring = K1
+    cache = DiskCache(path, PREFIX, log.log, sealer_for(lambda: keyring))
+    cache.note(FIRST, None)
+    await cache.flush()
+    cache.note(SECOND, KEYS)
+    await cache.flush()
+    assert b"gpt-4o" not in path.read_bytes()
+    assert b'"sealer":"aes-256-gcm"' in path.read_bytes()
+    keyring = K2_K1
+    loaded = cache.load()
+    assert loaded is not None and loaded.listing.revision == SECOND.revision
+    cache.note(SECOND, None)
+    await cache.flush()
+    keyring = K2
+    loaded = cache.load()
+    assert loaded is not None and loaded.listing.revision == SECOND.revision
+    assert log.lines == []
+    keyring = K1
+    assert cache.load() is None
+    assert "k2" in log.lines[0]["reason"] and "until etcd answers" in log.lines[0]["reason"]
+    assert path.exists()
+    assert DiskCache(path, PREFIX, log.log).load() is None
+    assert "secrets.keyring is empty" in log.lines[1]["reason"]
+
+
+async def test_with_a_keyring_files_in_clear_are_deleted(path: Path, log: Log) -> None:
+    for worker in (None, 0, 1):
+        cache = DiskCache(path, PREFIX, log.log, worker=worker)
+        cache.note(FIRST, None)
+        await cache.flush()
+    sealed = DiskCache(path, PREFIX, log.log, sealer_for(lambda: K1), worker=2)
+    sealed.note(SECOND, None)
+    await sealed.flush()
+    (path.parent / f"{path.name}.1.tmp").write_bytes(path.read_bytes())
+    (path.parent / f"{path.name}.1.txt").write_bytes(path.read_bytes())
+    loaded = DiskCache(path, PREFIX, log.log, sealer_for(lambda: K1), worker=0).load()
+    assert loaded is not None and loaded.listing.revision == SECOND.revision
+    assert sorted(each.name for each in path.parent.iterdir()) == [f"{path.name}.1.txt", f"{path.name}.2"]
+    assert len([line for line in log.lines if "deleted" in line["event"]]) == 4
