@@ -1,0 +1,47 @@
+"""Which row needs which references. Pure bookkeeping: what nobody needs is not kept."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeAlias
+
+Row: TypeAlias = tuple[str, str]
+"""(kind, id)."""
+_NOTHING: Final[frozenset[str]] = frozenset()
+
+
+class Needs:
+    """Rows that hold references, and the references that rows hold."""
+
+    def __init__(self, forget: Callable[[str], None]) -> None:
+        """`forget` is told of every reference that no row needs any more."""
+        self._forget = forget
+        self._rows: dict[Row, frozenset[str]] = {}
+        self._users: dict[str, set[Row]] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows)
+
+    def put(self, row: Row, texts: frozenset[str]) -> None:
+        """The row needs these references and no others."""
+        before = self._rows.get(row, _NOTHING)
+        self._rows[row] = texts
+        for text in texts - before:
+            self._users.setdefault(text, set()).add(row)
+        for text in before - texts:
+            users = self._users[text]
+            users.discard(row)
+            if not users:
+                del self._users[text]
+                self._forget(text)
+
+    def keep(self, rows: frozenset[Row]) -> None:
+        """All others hold no references any more, or are gone."""
+        for row in self._rows.keys() - rows:
+            self.put(row, _NOTHING)
+            del self._rows[row]
+
+    def users(self, texts: Iterable[str]) -> list[Row]:
+        """The rows that need one of these references."""
+        return [row for text in texts for row in self._users.get(text, ())]
