@@ -158,11 +158,18 @@ def rules(value: SecretProvider, strict: bool) -> Sequence[Flaw]:
         for at, secret in secrets_in(value)
         if (text := secret.stored) is not None and is_reference(text) and text.lower().startswith("$secret:")
     ]
-    flaws += [
-        Flaw((field,), "must not hold `.` or `..` as a segment")
-        for field in ("mount", "prefix")
-        if _DOTS & set((getattr(value, field, None) or "").split("/"))
-    ]
+    flaws += [Flaw(at, "value is shorter than 1 character") for at, secret in secrets_in(value) if not secret]
+    if isinstance(value, Vault):
+        paths = {
+            ("mount",): value.mount,
+            ("prefix",): value.prefix,
+            ("auth", "mount"): getattr(value.auth, "mount", None),
+        }
+        flaws += [
+            Flaw(at, "must not hold `.` or `..` as a segment")
+            for at, path in paths.items()
+            if path is not None and _DOTS & set(path.split("/"))
+        ]
     if isinstance(value, Aws) and (value.access_key_id is None) != (value.secret_access_key is None):
         missing = "access_key_id" if value.access_key_id is None else "secret_access_key"
         flaws.append(Flaw((missing,), "must be given: access_key_id and secret_access_key go together"))
