@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Final
 
 from .aws import AwsClient
+from .azure import AzureClient
 from .base import Make
 from .kubernetes import KubernetesClient
 from .vault import VaultClient
@@ -13,6 +14,7 @@ MAKERS: Final[Mapping[str, Make]] = MappingProxyType(
     {
         "vault": VaultClient,
         "aws": AwsClient,
+        "azure": AzureClient,
         "kubernetes": KubernetesClient,
     }
 )
