@@ -4,13 +4,12 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aisix_admin.facts import NOTHING, FactReader, Facts, Pointed, facts_of
+from aisix_admin.facts import Facts, Pointed
 from aisix_admin.index import ResourceIndex
-from aisix_common.resources import API_KEYS, BY_NAME, KINDS, MODELS, PROVIDER_KEYS, Kind, check
+from aisix_common.resources import KINDS
 from aisix_common.store.types import Alive, Changes, Deleted, KeyValue, Listing, Lost, WatchEvent
 
 ROUTER = {"display_name": "r", "routing": {"targets": [{"model": "a"}, {"model": "b"}, {"model": "a"}]}}
@@ -123,57 +122,6 @@ def test_what_is_returned_does_not_change_later() -> None:
     holders = known.holders("models", "a")
     known.put("models", "2", Facts("a"), 2)
     assert holders == {"1"}
-
-
-@pytest.mark.parametrize(
-    ("kind", "document", "facts"),
-    [
-        ("models", ROUTER, Facts("r", None, (("models", "name", "a"), ("models", "name", "b")))),
-        ("models", DIRECT, Facts("d", None, (("provider_keys", "id", "pk"),))),
-        ("models", {**DIRECT, "new": 1}, Facts("d", None, (("provider_keys", "id", "pk"),))),
-        ("models", {"display_name": "half"}, Facts("half")),
-        ("models", {"routing": 1}, NOTHING),
-        ("provider_keys", {"display_name": "p", "secret": "s"}, Facts("p")),
-        ("mcp_servers", {"display_name": "older"}, Facts("older")),
-        ("mcp_servers", {"display_name": "older", "name": "both"}, Facts("both")),
-        ("api_keys", {"key_hash": "h", "display_name": "alice", "allowed_models": ["r"]}, Facts("h", "alice")),
-        ("api_keys", {"key_hash": "h"}, Facts("h", "")),
-        ("api_keys", {"key_hash": "h", "display_name": 5}, Facts("h", "")),
-        (SETTINGS, {}, Facts(SETTINGS)),
-        ("mcp_policies", {"name": "no name of a kind without names"}, NOTHING),
-    ],
-)
-def test_the_facts_of_stored_bytes(kind: str, document: dict[str, Any], facts: Facts) -> None:
-    assert FactReader(KINDS)(kind, json.dumps(document).encode()) == facts
-
-
-@pytest.mark.parametrize(
-    ("kind", "document"),
-    [
-        (MODELS, ROUTER),
-        (MODELS, DIRECT),
-        (PROVIDER_KEYS, {"display_name": "p", "api_key": "s"}),
-        (API_KEYS, {"key_hash": "h" * 64, "allowed_models": ["r"], "display_name": "alice"}),
-        (API_KEYS, {"key_hash": "h" * 64, "allowed_models": ["r"]}),
-        (
-            BY_NAME["claim_mappings"],
-            {
-                "name": "c",
-                "jwt_provider": "i",
-                "match": [{"claim": "x", "op": "exact", "values": ["y"]}],
-                "resolve": {"api_key_id": "k"},
-            },
-        ),
-    ],
-)
-def test_typed_and_stored_agree(kind: Kind[Any], document: dict[str, Any]) -> None:
-    assert facts_of(kind, check(kind, document)) == FactReader(KINDS)(kind.name, json.dumps(document).encode())
-
-
-def test_people_see_the_label() -> None:
-    assert (
-        Facts("hash", "").called == "" and Facts("hash", "alice").called == "alice" and Facts("name").called == "name"
-    )
 
 
 KIND = st.sampled_from(["models", "api_keys"])

@@ -27,9 +27,10 @@ from .errors import MOST_USERS, Busy, Conflict, InUse, Invalid, StoreAway
 from .facts import Pointed
 from .follow import Follower
 from .index import Place
-from .planning import Edit, Plan, Planner, Shared, View, Wish
+from .planning import Edit, Planner, View
 from .rows import IN_DOUBT, MOST_TOGETHER, Etcd, Roots, Sent, asking
 from .sealing import Sealing
+from .transaction import Plan, Shared, Transactions, Wish
 
 _ATTEMPTS: Final = 16
 _CATCH_UP: Final = 2.0
@@ -95,7 +96,7 @@ class ResourceStore:
         self._follower = follower
         self._clock = clock
         self._new_token = new_token
-        self._sealing = sealing
+        self._transactions = Transactions(roots, sealing)
         self._given = frozenset(given)
         self._versions = versions
         self._settled = settled
@@ -161,7 +162,7 @@ class _Call:
         self._follower = store._follower
         self._index = store._follower.index
         self._settled = store._settled
-        self._sealing = store._sealing
+        self._transactions = store._transactions
         self._given = store._given
         self._targets = tuple(dict.fromkeys(targets))
         self._decide = decide
@@ -247,7 +248,7 @@ class _Call:
             return Written((), self._seen)
         planner, exist = await self._checked(edits, seen.view)
         wish = replace(self._wish, segment=f"{self._segment}.{attempt}")
-        plan = planner.plan(self._roots, seen.shared, exist, wish)
+        plan = self._transactions.plan(planner, seen.shared, exist, wish)
         revision = await self._commit(plan, edits, wish.segment)
         return None if revision is None else await self._committed(plan, edits, revision)
 
@@ -257,12 +258,12 @@ class _Call:
         edits = tuple(self._decide(seen.view))
         planner, exist = await self._checked(edits, seen.view)
         if edits:
-            planner.plan(self._roots, seen.shared, exist, self._wish)  # says what stands in its way
+            self._transactions.plan(planner, seen.shared, exist, self._wish)  # says what stands in its way
         return edits
 
     async def _checked(self, edits: tuple[Edit, ...], view: View) -> tuple[Planner, list[str]]:
         """What is decided, held against all other rows, and the keys of rows that must go on existing."""
-        planner = Planner(edits, view, self._index, self._sealing, self._given)
+        planner = Planner(edits, view, self._index, self._given)
         await self._require_free(planner)
         exist = await self._require_there(planner)
         await self._require_unused(planner)
