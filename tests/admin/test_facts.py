@@ -1,0 +1,64 @@
+"""The facts of a row, from its bytes and from its value."""
+
+import json
+from typing import Any
+
+import pytest
+
+from aisix_admin.facts import NOTHING, FactReader, Facts, facts_of
+from aisix_common.resources import ALL_KINDS, API_KEYS, BY_NAME, MODELS, PROVIDER_KEYS, Kind, check
+
+ROUTER = {"display_name": "r", "routing": {"targets": [{"model": "a"}, {"model": "b"}, {"model": "a"}]}}
+DIRECT = {"display_name": "d", "provider": "openai", "model_name": "m", "provider_key_id": "pk"}
+SETTINGS = "mcp_auth_settings"
+
+
+@pytest.mark.parametrize(
+    ("kind", "document", "facts"),
+    [
+        ("models", ROUTER, Facts("r", None, (("models", "name", "a"), ("models", "name", "b")))),
+        ("models", DIRECT, Facts("d", None, (("provider_keys", "id", "pk"),))),
+        ("models", {**DIRECT, "new": 1}, Facts("d", None, (("provider_keys", "id", "pk"),))),
+        ("models", {"display_name": "half"}, Facts("half")),
+        ("models", {"routing": 1}, NOTHING),
+        ("provider_keys", {"display_name": "p", "secret": "s"}, Facts("p")),
+        ("mcp_servers", {"display_name": "older"}, Facts("older")),
+        ("mcp_servers", {"display_name": "older", "name": "both"}, Facts("both")),
+        ("api_keys", {"key_hash": "h", "display_name": "alice", "allowed_models": ["r"]}, Facts("h", "alice")),
+        ("api_keys", {"key_hash": "h"}, Facts("h", "")),
+        ("api_keys", {"key_hash": "h", "display_name": 5}, Facts("h", "")),
+        (SETTINGS, {}, Facts(SETTINGS)),
+        ("mcp_policies", {"name": "no name of a kind without names"}, NOTHING),
+    ],
+)
+def test_the_facts_of_stored_bytes(kind: str, document: dict[str, Any], facts: Facts) -> None:
+    assert FactReader(ALL_KINDS)(kind, json.dumps(document).encode()) == facts
+
+
+@pytest.mark.parametrize(
+    ("kind", "document"),
+    [
+        (MODELS, ROUTER),
+        (MODELS, DIRECT),
+        (PROVIDER_KEYS, {"display_name": "p", "api_key": "s"}),
+        (API_KEYS, {"key_hash": "h" * 64, "allowed_models": ["r"], "display_name": "alice"}),
+        (API_KEYS, {"key_hash": "h" * 64, "allowed_models": ["r"]}),
+        (
+            BY_NAME["claim_mappings"],
+            {
+                "name": "c",
+                "jwt_provider": "i",
+                "match": [{"claim": "x", "op": "exact", "values": ["y"]}],
+                "resolve": {"api_key_id": "k"},
+            },
+        ),
+    ],
+)
+def test_typed_and_stored_agree(kind: Kind[Any], document: dict[str, Any]) -> None:
+    assert facts_of(kind, check(kind, document)) == FactReader(ALL_KINDS)(kind.name, json.dumps(document).encode())
+
+
+def test_people_see_the_label() -> None:
+    assert (
+        Facts("hash", "").called == "" and Facts("hash", "alice").called == "alice" and Facts("name").called == "name"
+    )
