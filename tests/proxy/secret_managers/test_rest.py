@@ -79,6 +79,9 @@ async def test_all_that_is_done_for_one_secret_is_bounded() -> None:
         ("http://no-such-host.invalid/", Away, "its name leads to no address"),
         ("http://169.254.169.254/latest/meta-data/", Away, "link-local or a cloud's metadata service"),
         ("http://127.0.0.1:99999999/", Unusable, "no URL that can be called"),
+        ("http://:80/", Unusable, "no URL that can be called"),
+        ("http://[::1/", Unusable, "no URL that can be called"),
+        (f"http://{'a' * 70}.test/", Unusable, "no URL that can be called"),
     ],
 )
 async def test_where_nothing_answers(url: str, kind: type[Unresolved], says: str) -> None:

@@ -52,10 +52,14 @@ class Counter:
         self.renewable = renewable
         self.refuse_login: web.Response | None = None
         self.refuse_renewal: int | None = None
+        self.gate, self.waiting = asyncio.Event(), asyncio.Event()
+        self.gate.set()
         api.answer = self.answer
 
     async def answer(self, asked: Asked) -> web.StreamResponse:
-        await asyncio.sleep(0)
+        if not self.gate.is_set():
+            self.waiting.set()
+        await self.gate.wait()
         if asked.path.endswith("renew-self"):
             if self.refuse_renewal is not None:
                 return reply(self.refuse_renewal, {"errors": [CANARY]})
@@ -150,14 +154,20 @@ async def test_all_who_wait_share_one_failure(opened: Opened) -> None:
 
 async def test_a_caller_who_leaves_takes_nobodys_login_along(opened: Opened) -> None:
     async with scripted_api() as api:
-        Counter(api)
-        tokens = opened(api.address, APPROLE, context())
+        vault = Counter(api)
+        clock = SetClock()
+        tokens = opened(api.address, APPROLE, context(clock=clock))
+        assert await tokens.current() == "t1"
+        clock.move(91)
+        vault.gate.clear()
         first, *others = (asyncio.ensure_future(tokens.current()) for _ in range(4))
-        await asyncio.sleep(0)
+        await vault.waiting.wait()
         first.cancel()
-        assert len(set(await asyncio.gather(*others))) == 1
+        vault.gate.set()
+        ended = await asyncio.gather(*others)
+        assert len(set(ended)) == 1 and "t1" not in ended
         assert first.cancelled()
-    assert len(api.asked) <= 2
+    assert api.paths == [LOGIN] * 3
 
 
 async def test_refusals_of_one_token_lead_to_one_login_and_new_ones_to_none(opened: Opened) -> None:

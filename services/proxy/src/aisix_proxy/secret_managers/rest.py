@@ -72,10 +72,12 @@ class Rest:
                 return Reply(self._who, response.status, await self._body(response))
         except TimeoutError:
             raise Away(_late(self._who, self._context.timeout)) from None
-        except (aiohttp.ClientError, OSError) as problem:
+        except (aiohttp.ClientError, OSError) as problem:  # certificate errors are ValueErrors, too
+            if isinstance(problem, aiohttp.InvalidURL):
+                raise Unusable(_no_url(self._who)) from None
             raise Away(f"{self._who} cannot be reached: {reason(problem)}") from None
-        except ValueError:  # yarl's, for a port or a host that is none
-            raise Unusable(f"the address of {self._who} is no URL that can be called") from None
+        except ValueError:  # yarl's, for a host or a port that is none
+            raise Unusable(_no_url(self._who)) from None
 
     async def aclose(self) -> None:
         """Close the session; calls fail from now on."""
@@ -130,6 +132,10 @@ def reason(problem: BaseException) -> str:
     if isinstance(problem, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError):
         return "the connection was closed before the answer was complete"
     return "what answers does not speak HTTP"
+
+
+def _no_url(who: str) -> str:
+    return f"the address of {who} is no URL that can be called"
 
 
 def _late(who: str, seconds: float) -> str:

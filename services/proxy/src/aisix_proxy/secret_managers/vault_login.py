@@ -114,18 +114,18 @@ class Login:
         async with self._turn:
             if self._attempts != seen:
                 if self._failure is not None:
-                    raise type(self._failure)(*self._failure.args)
+                    raise _again(self._failure)
                 if self._held is not None:
                     return self._held.token
             try:
-                self._held = await attempt()
-                self._failure = None
+                held = await attempt()
             except Unresolved as failure:
-                self._failure = failure
-                raise
-            finally:
+                self._failure = _again(failure)
                 self._attempts += 1
-            return self._held.token
+                raise
+            self._held, self._failure = held, None
+            self._attempts += 1  # not for a caller who left: the next one is to try for itself
+            return held.token
 
     async def _renew_or_log_in(self) -> _Held:
         held = self._held
@@ -158,6 +158,11 @@ class Login:
         full = auth.lease_duration if first_lease is None else first_lease
         renewable = auth.renewable and auth.lease_duration * 2 >= full
         return _Held(auth.client_token, self._clock.now(), auth.lease_duration, full, renewable)
+
+
+def _again(failure: Unresolved) -> Unresolved:
+    """The same failure for another caller, without the frames that the first one went through."""
+    return type(failure)(*failure.args)
 
 
 def tokens_for(auth: VaultToken | VaultKubernetes | VaultAppRole, api: VaultApi, context: Context) -> Tokens:
