@@ -12,13 +12,20 @@ from aisix_admin.decisions import Decisions
 from aisix_admin.errors import Busy, Conflict, Invalid
 from aisix_admin.index import Place, ResourceIndex
 from aisix_admin.planning import View
+from aisix_admin.references import References
+from aisix_admin.sealing import Sealing
 from aisix_admin.sets import LONGEST_ID, Member, edits_of, placed, read_set
 from aisix_admin.store import Dangling
-from aisix_common.resources import KINDS, MODELS, PROVIDER_KEYS, Flaw, hash_key
+from aisix_common.resources import ALL_KINDS, MODELS, PROVIDER_KEYS, Flaw, hash_key
 from aisix_common.secret import Secret
+from aisix_common.secrets.envelope import Keyring
+from aisix_common.secrets.environment import EnvPolicy
 from aisix_common.store.types import KeyValue, Listing
 
-DECIDE = Decisions(AdminKeys([Secret("admin")]))
+REFERENCES = References(lambda manager: ["main"] if manager == "vault" else [], EnvPolicy([], []))
+DECIDE = Decisions(AdminKeys([Secret("admin")]), REFERENCES)
+KEYRING = Keyring([("k1", bytes(32))])
+SEALING = Sealing(lambda: KEYRING, allow_plaintext=False)
 MODEL = {"display_name": "gpt", "provider": "openai", "model_name": "m", "provider_key_id": "k"}
 PROVIDER = {"display_name": "p", "api_key": "canary-1"}
 HASH = hash_key("sk-1")
@@ -26,14 +33,14 @@ HASH = hash_key("sk-1")
 
 def index(stored: Mapping[Place, Any]) -> ResourceIndex:
     rows = (KeyValue(f"/aisix/{kind}/{id}", json.dumps(value).encode(), 5, 5) for (kind, id), value in stored.items())
-    made = ResourceIndex("/aisix", KINDS)
+    made = ResourceIndex("/aisix", ALL_KINDS)
     made.apply(Listing(tuple(rows), 9))
     return made
 
 
 def members(body: Mapping[str, Any], stored: Mapping[Place, Any] | None = None) -> list[Member]:
     numbers = itertools.count(1)
-    return read_set(body, index(stored or {}), lambda: f"new-{next(numbers)}")
+    return read_set(body, index(stored or {}), lambda: f"new-{next(numbers)}", REFERENCES.text)
 
 
 def problems(body: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -164,7 +171,7 @@ def test_what_is_so_already_is_left_alone() -> None:
             "delete": [{"kind": "models", "id": "3"}],
         }
     )
-    edits = edits_of(found, view(found, stored), DECIDE)
+    edits = edits_of(found, view(found, stored), DECIDE, SEALING.clear)
     assert [(edit.id, edit.action) for edit in edits] == [
         ("2", "replaced"),  # its defaults were not written out
         ("4", "created"),
@@ -172,7 +179,7 @@ def test_what_is_so_already_is_left_alone() -> None:
         ("3", "deleted"),
     ]
     after = {edit.place: edit.stored for edit in edits}
-    assert [edit.id for edit in edits_of(found[1:2], view(found[1:2], after), DECIDE)] == []
+    assert [edit.id for edit in edits_of(found[1:2], view(found[1:2], after), DECIDE, SEALING.clear)] == []
 
 
 def test_problems_of_all_members_stand_at_their_places() -> None:
@@ -188,7 +195,7 @@ def test_problems_of_all_members_stand_at_their_places() -> None:
         }
     )
     with pytest.raises(Invalid) as refused:
-        edits_of(found, view(found, {("models", "1"): MODEL}), DECIDE)
+        edits_of(found, view(found, {("models", "1"): MODEL}), DECIDE, SEALING.clear)
     assert "canary" not in refused.value.message + repr(refused.value.problems)
     assert [problem.path for problem in refused.value.problems] == [
         "/resources/0/value/timeout",
@@ -208,7 +215,7 @@ def test_errors_of_the_write_get_the_places_of_the_body() -> None:
             ]
         }
     )
-    model = edits_of(found, view(found, {}), DECIDE)[1]
+    model = edits_of(found, view(found, {}), DECIDE, SEALING.clear)[1]
     dangling = placed(Dangling([(model, Flaw(("provider_key_id",), "leads nowhere"))]), found)
     assert isinstance(dangling, Invalid)
     assert [problem.path for problem in dangling.problems] == ["/resources/1/value/provider_key_id"]

@@ -22,6 +22,7 @@ from aisix_admin.services import Services
 from aisix_common.clock import SYSTEM_CLOCK, Clock
 from aisix_common.logs import Logger
 from aisix_common.metrics import Metrics, render
+from aisix_common.resources import BY_NAME, Loaded, read
 from aisix_common.secret import Secret
 from aisix_common.secrets.envelope import Keyring
 from aisix_common.service import Lifecycle
@@ -81,7 +82,7 @@ class RunningAdmin:
         sent = {"Authorization": f"Bearer {self.key}"} if headers is None else dict(headers)
         data = body if isinstance(body, bytes) else None
         more: dict[str, Any] = {"json": body} if body is not None and data is None else {"data": data}
-        whole = path.startswith(("/admin/", "/aisix/", "/playground/")) or path.endswith("z")
+        whole = path.startswith(("/admin/", "/aisix/", "/apisix/", "/playground/")) or path.endswith("z")
         url = self.url + (path if whole else f"/admin/v1{path}")
         async with self.session.request(method, url, headers=sent, **more) as response:
             return Answer(response.status, response.headers, await response.read())
@@ -96,6 +97,14 @@ class RunningAdmin:
         status, entry = await self.call("POST", f"/{kind}", dict(document))
         assert status == 200, entry
         return cast("dict[str, Any]", entry)
+
+    async def opened(self, kind: str, id: str) -> Any:
+        """The document of a row that is there, its secrets in clear."""
+        row = await self.etcd.get(f"{'/ext' * BY_NAME[kind].external}{self.prefix}/{kind}/{id}")
+        assert row is not None
+        loaded = read(BY_NAME[kind], row.value)
+        assert isinstance(loaded, Loaded), loaded
+        return dict(self.services.sealing.clear(BY_NAME[kind], id, loaded.value))
 
     @property
     def logged(self) -> str:
@@ -169,6 +178,7 @@ async def running_admin(
             keyring=(lambda: keyring) if isinstance(keyring, Keyring) else keyring,
             clock=clock,
             body_seconds=body_seconds,
+            probing=client,
         )
         configured = settings(
             endpoint, prefix, playground=playground, history_versions=history_versions, secrets=secrets

@@ -150,9 +150,7 @@ async def test_masks_keep_what_is_stored(admin: RunningAdmin) -> None:
     value["request"] = {**value["request"], "default_headers": {"x-team": MASK, "x-new": "fresh"}}
     status, _ = await admin.call("PUT", path, value)
     assert status == 200
-    row = await admin.etcd.get(f"{admin.prefix}{path}")
-    assert row is not None
-    stored = json.loads(row.value)
+    stored = await admin.opened("provider_keys", entry["id"])
     assert stored["api_key"] == SECRET
     assert stored["request"]["default_headers"] == {"x-team": HEADER, "x-new": "fresh"}
     assert stored["request"]["default_body_fields"] == {"user": {"name": FIELD}}

@@ -58,8 +58,8 @@ async def test_patch_is_a_merge_patch(admin: RunningAdmin) -> None:
     patch["provider"] = "openai"
     answer = await ask(admin, "PATCH", path, patch, Content_Type="application/merge-patch+json")
     assert answer.status == 200, answer.json
-    row = await admin.etcd.get(admin.prefix + path)
-    assert row is not None and b"sk-new" in row.value and b'"x-a":"1"' in row.value and b"x-b" not in row.value
+    stored = await admin.opened("provider_keys", entry["id"])
+    assert stored["api_key"] == "sk-new" and stored["request"]["default_headers"] == {"x-a": "1", "x-c": "3"}
     assert (await ask(admin, "PATCH", path, {"display_name": None})).status == 400
 
 

@@ -2,12 +2,12 @@
 
 from aisix_admin.api.compat.routes import COMPAT_ROUTES
 from aisix_admin.api.routes import ALIASED, ROUTES
-from aisix_common.resources import KINDS
+from aisix_common.resources import ALL_KINDS
 
 
 def test_every_kind_has_its_own() -> None:
     there = {(route.method, route.path) for route in ROUTES}
-    for kind in KINDS:
+    for kind in ALL_KINDS:
         path = f"/admin/v1/{kind.name}"
         assert {("GET", path), ("POST", path), ("GET", path + "/{id}"), ("PUT", path + "/{id}")} < there
         assert {("DELETE", path + "/{id}"), ("PATCH", path + "/{id}"), ("GET", path + "/{id}/history")} < there

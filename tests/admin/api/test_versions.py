@@ -76,8 +76,7 @@ async def test_going_back_keeps_the_present_credential(stocked: RunningAdmin) ->
     status, body = await stocked.call("POST", f"{path}/rollback", {"version": 1})
     assert status == 200, body
     assert body["value"]["display_name"] == "openai"
-    row = await stocked.etcd.get(stocked.prefix + path)
-    assert row is not None and json.loads(row.value)["api_key"] == "sk-new"
+    assert (await stocked.opened("provider_keys", "provider_keys-1"))["api_key"] == "sk-new"
     assert (await versions(stocked, path))[0]["action"] == "rolled_back"
 
 

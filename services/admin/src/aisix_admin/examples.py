@@ -59,6 +59,13 @@ DOCUMENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "target_url": "https://api.vendor.example.com",
             "provider_key_id": _ID,
         },
+        "secret_providers": {
+            "manager": "vault",
+            "name": "main",
+            "uri": "https://vault.example.com:8200",
+            "mount": "secret",
+            "auth": {"method": "kubernetes", "role": "aisix-proxy"},
+        },
         "mcp_auth_settings": {"resource_url": "https://gateway.example.com/mcp"},
     }
 )

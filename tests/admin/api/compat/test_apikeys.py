@@ -13,12 +13,17 @@ from aisix_admin.auth import AdminKeys
 from aisix_admin.decisions import Decisions
 from aisix_admin.index import ResourceIndex
 from aisix_admin.planning import Edit, View
+from aisix_admin.references import References
 from aisix_common.resources import KINDS
 from aisix_common.secret import MASK, Secret
+from aisix_common.secrets.environment import EnvPolicy
 from aisix_common.store.types import KeyValue
 
 ADMIN = "an-admin-key"
-DECISIONS = Decisions(AdminKeys([Secret(ADMIN)]))
+DECISIONS = Decisions(
+    AdminKeys([Secret(ADMIN)]),
+    References(lambda manager: ["main"] if manager == "vault" else [], EnvPolicy([], [])),
+)
 KEYS = ApiKeys()
 HASH = hashlib.sha256(b"sk-x").hexdigest()
 
@@ -63,7 +68,8 @@ def test_what_the_dialect_does_not_know_stays() -> None:
     [
         ({"key": ADMIN, "allowed_models": []}, ["/key"]),
         ({"key": "two words", "allowed_models": 1}, ["/allowed_models", "/key"]),
-        ({"key": "$secret://vault/x/y", "allowed_models": []}, ["/key"]),
+        ({"key": "$secret://vault", "allowed_models": []}, ["/key"]),
+        ({"key": "$secret://aws/x/y", "allowed_models": []}, ["/key"]),
         ({"key": "$env://NAME", "allowed_models": []}, ["/key"]),
         ({"key": MASK, "allowed_models": []}, ["/key"]),
     ],
@@ -74,7 +80,7 @@ def test_keys_that_cannot_be_are_refused(sent: dict[str, Any], paths: list[str])
     assert [problem.path for problem in caught.value.problems] == paths
     for line in caught.value.message.splitlines():
         assert 'property "/' in line and "validation failed: " in line
-    assert ADMIN not in caught.value.message and "vault" not in caught.value.message
+    assert ADMIN not in caught.value.message and "x/y" not in caught.value.message
 
 
 def test_a_row_that_is_no_document_is_replaced_whole() -> None:
@@ -84,3 +90,15 @@ def test_a_row_that_is_no_document_is_replaced_whole() -> None:
     }
     with pytest.raises(Misshapen):
         edit({"key": MASK, "allowed_models": []}, {"allowed_models": 1})
+
+
+def test_a_key_that_is_a_reference_is_stored_shown_and_kept_as_one() -> None:
+    """As the customer's page on credentials prints it."""
+    printed, long = "$secret://vault/api-key-path/my-key", "$secret://vault/main/api-key-path/my-key"
+    made = edit({"key": printed, "allowed_models": []})
+    assert made.stored == {"key_hash": long, "allowed_models": []}
+    shown = KEYS.written({}, [made])
+    assert shown == {"key": long, "allowed_models": []}
+    for key in (long, MASK):
+        again = edit({**shown, "key": key, "allowed_models": ["a"]}, dict(made.stored))
+        assert again.stored == {"key_hash": long, "allowed_models": ["a"]}

@@ -103,14 +103,14 @@ async def test_a_model_and_its_provider_key_are_one_transaction(admin: RunningAd
     model, key = (row for row in rows if row is not None)
     assert model.mod_revision == key.mod_revision
     assert json.loads(model.value)["provider_key_id"] == key_id(id)
-    assert json.loads(key.value)["api_key"] == SECRET
+    assert (await admin.opened("provider_keys", key_id(id)))["api_key"] == SECRET
     item = {**created, "created_index": model.create_revision, "modified_index": model.mod_revision}
     assert await admin.call("GET", f"{MODELS}/{id}") == (200, item)
     assert await admin.call("GET", MODELS) == (200, {"total": 1, "list": [item]})
 
     status, updated = await admin.call("PUT", f"{MODELS}/{id}", {**SHOWN, "name": "renamed", "timeout": 10})
     assert (status, updated["value"]) == (200, {**SHOWN, "name": "renamed", "timeout": 10})
-    key_document = await stored(admin, "provider_keys", key_id(id))
+    key_document = await admin.opened("provider_keys", key_id(id))
     assert (key_document["api_key"], key_document["display_name"]) == (SECRET, "model/renamed")
     moved = {**SHOWN, "provider_config": {"api_key": MASK, "api_base": "https://evil.example.com"}}
     status, body = await admin.call("PUT", f"{MODELS}/{id}", moved)

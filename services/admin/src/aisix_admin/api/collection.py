@@ -1,7 +1,8 @@
 """The calls on a kind: list, get, create, replace, patch, delete. Written once, for every kind there is.
 
 What is to be done is decided in `decisions`, and done in `store`; nothing here knows a kind by name except that a key
-which the gateway made is shown once, and that viewers do not see the hashes of keys.
+which the gateway made is shown once, and that viewers see neither the hashes of keys nor where
+secrets lie.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from aiohttp import web
 
 from aisix_common.errors import Problem
 from aisix_common.resources import API_KEYS, Kind, Rejected, masked, read
-from aisix_common.secret import MASK
+from aisix_common.secret import MASK, is_reference
 
 from ..errors import Undecodable
 from ..examples import DOCUMENTS
@@ -187,14 +188,31 @@ def entry(kind: Kind[Any], id: str, value: Any, revision: int, request: web.Requ
 
 
 def veiled(kind: Kind[Any], shown: dict[str, Any], request: web.Request) -> dict[str, Any]:
-    """A masked document without what a viewer need not see: whoever has a key's hash can try keys against it."""
-    if kind is not API_KEYS or request[WHO].role != "viewer":
+    """A masked document without what a viewer need not see: whoever has a key's hash can try keys against it, and a
+    secret reference says where to look for the secret."""
+    if request[WHO].role != "viewer":
+        return shown
+    shown = without_references(shown)
+    if kind is not API_KEYS:
         return shown
     if "key_hash" in shown:
         shown["key_hash"] = MASK
     if "previous_keys" in shown:
         shown["previous_keys"] = [{**each, "hash": MASK} for each in shown["previous_keys"]]
     return shown
+
+
+def without_references(shown: dict[str, Any]) -> dict[str, Any]:
+    """A masked document with `***` for secret references, too; what only looks like one is no loss."""
+    return {name: _without_references(item) for name, item in shown.items()}
+
+
+def _without_references(item: Any) -> Any:
+    if isinstance(item, str):
+        return MASK if is_reference(item) else item
+    if isinstance(item, dict):
+        return without_references(item)
+    return [_without_references(each) for each in item] if isinstance(item, list) else item
 
 
 def written_entry(

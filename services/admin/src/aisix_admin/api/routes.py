@@ -1,4 +1,4 @@
-"""Every route of the admin listener, as values. Adding a kind to KINDS adds its own."""
+"""Every route of the admin listener, as values. Adding a kind adds its own."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from aisix_common.resources import API_KEYS, KINDS, Kind
+from aisix_common.resources import ALL_KINDS, API_KEYS, SECRET_PROVIDERS, Kind
 
 from ..openapi import describe
 from ..services import Services
-from . import audit, collection, pages, playground, rotation, sets, status, versions
+from . import audit, collection, pages, playground, probing, rotation, sets, status, versions
 from .compat.routes import COMPAT_ROUTES
 from .edge import authenticated
 from .route import Route
@@ -36,11 +36,12 @@ def _crud(kind: Kind[Any], name: str) -> Sequence[Route]:
         Route("POST", f"{one}/rollback", partial(versions.rolling_back, kind), writes=True),
         Route("POST", f"{one}/restore", partial(versions.restoring, kind), writes=True),
         *((Route("POST", f"{one}/rotate", rotation.rotating, writes=True),) if kind is API_KEYS else ()),
+        *((Route("POST", f"{one}/test", probing.testing, writes=True),) if kind is SECRET_PROVIDERS else ()),
     )
 
 
 ROUTES: Final = (
-    *(route for kind in KINDS for route in _crud(kind, kind.name)),
+    *(route for kind in ALL_KINDS for route in _crud(kind, kind.name)),
     Route("GET", "/admin/v1/models/status", status.models_status),  # before `{id}`: no model is read under that id
     Route("GET", "/admin/v1/health", status.health),
     Route("GET", "/admin/v1/instances", status.instances, stateful=True),
@@ -54,7 +55,7 @@ ROUTES: Final = (
 )
 """What the OpenAPI document describes, apart from the probes."""
 
-ALIASED: Final = tuple(route for kind in KINDS if kind.name in ALIASES for route in _crud(kind, ALIASES[kind.name]))
+ALIASED: Final = tuple(route for kind in ALL_KINDS if kind.name in ALIASES for route in _crud(kind, ALIASES[kind.name]))
 """The same under older names. They are served and not described: new clients need not know them."""
 
 

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from aisix_common.errors import Problem
-from aisix_common.resources import BY_NAME, KINDS, Rejected, masked, read
+from aisix_common.resources import BY_NAME, EXTERNAL_KINDS, KINDS, Rejected, masked, read
 
 from ..errors import Conflict, Forbidden, InUse, Invalid, TooLarge
 from ..examples import DOCUMENTS, SET
@@ -62,7 +62,7 @@ async def _check(
     request: web.Request, services: Services, members: Sequence[Member], *, all_of_them: bool
 ) -> Sequence[Edit]:
     def decide(view: View) -> Sequence[Edit]:
-        return edits_of(members, view, services.decisions, all_of_them=all_of_them)
+        return edits_of(members, view, services.decisions, services.sealing.clear, all_of_them=all_of_them)
 
     try:
         return await services.store.check([member.place for member in members], decide, manner(request))
@@ -80,7 +80,7 @@ def applying(services: Services) -> Handler:
         members = _members(await document_of(request, services), services)
 
         def decide(view: View) -> Sequence[Edit]:
-            return edits_of(members, view, services.decisions)
+            return edits_of(members, view, services.decisions, services.sealing.clear)
 
         try:
             written, receipt = await commit(request, services, [member.place for member in members], decide)
@@ -103,7 +103,7 @@ def applying(services: Services) -> Handler:
 def _members(body: Mapping[str, Any], services: Services) -> list[Member]:
     # Before they are looked at: a body has room for many thousands, each with something wrong to tell.
     require_few(sum(len(each) for each in map(body.get, ("resources", "delete")) if isinstance(each, list)))
-    return read_set(body, services.follower.index, services.new_id)
+    return read_set(body, services.follower.index, services.new_id, services.decisions.references.text)
 
 
 def exporting(services: Services) -> Handler:
@@ -116,7 +116,7 @@ def exporting(services: Services) -> Handler:
         if any(name not in BY_NAME for name in wanted):
             raise Invalid("the query is wrong: ?kind must be a kind", [Problem("?kind", "must be a kind of resource")])
         resources: list[bytes] = []
-        for kind in KINDS:
+        for kind in (*EXTERNAL_KINDS, *KINDS):  # references lead to secret providers
             if wanted and kind.name not in wanted:
                 continue
             for place, row in enumerate(await services.rows.list(kind.name), 1):

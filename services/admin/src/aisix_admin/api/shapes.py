@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from marshmallow import INCLUDE, RAISE, Schema, fields
 
-from aisix_common.resources import API_KEYS, KINDS, Kind
+from aisix_common.resources import ALL_KINDS, API_KEYS, Kind
 
 from ..openapi import OneOf
 from ..schemas import Text, schema_class
@@ -112,7 +112,10 @@ def written(kind: Kind[Any]) -> Schema:
     """A document as it is sent. Caller keys may come as the key itself, or be made here."""
     if kind is not API_KEYS:
         return schema_class(kind)()
-    about = "The key in clear instead of `key_hash`: hashed on arrival, never stored. A POST without both makes a key."
+    about = (
+        "The key in clear instead of `key_hash`: hashed on arrival, never stored. Or a secret reference, which is "
+        "stored in its place. A POST without both makes a key."
+    )
     more = {"key": Text(metadata={"description": about, "format": "password"}), "key_hash": Text()}
     base: Any = schema_class(kind)
     made: Schema = type(f"{kind.type_name}Write", (base,), {**more, "Meta": type("Meta", (), {"unknown": RAISE})})()
@@ -249,7 +252,7 @@ class Audit(Schema):
 class SetMember(Schema):
     """One resource of a set. Without an id the row of the same name is meant, else a new one."""
 
-    kind = fields.String(required=True, metadata={"enum": [kind.name for kind in KINDS]})
+    kind = fields.String(required=True, metadata={"enum": [kind.name for kind in ALL_KINDS]})
     id = fields.String()
     value = fields.Dict(required=True)
 

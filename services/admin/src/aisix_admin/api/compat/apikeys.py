@@ -1,4 +1,7 @@
-"""Caller keys in the older dialect: `key` in clear instead of `key_hash`, hashed at the door and never shown. Pure."""
+"""Caller keys in the older dialect: `key` in clear instead of `key_hash`, hashed at the door and never shown. Pure.
+
+A `key` that is a secret reference is stored, and shown, as it is.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -9,7 +12,7 @@ from msgspec import UNSET, UnsetType
 from aisix_common.errors import Problem
 from aisix_common.resources import API_KEYS, ApiKey, Flaw, Kind, masked
 from aisix_common.resources.scalars import Text
-from aisix_common.secret import MASK
+from aisix_common.secret import MASK, is_reference
 
 from ...caller_keys import admit
 from ...decisions import Decisions
@@ -26,7 +29,8 @@ class OlderApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=Fa
     """A caller key."""
 
     key: Text
-    """The key in clear. Shown as `***`; written back as `***` the stored one is kept."""
+    """The key in clear, or a reference to it. The key is shown as `***`; written back as `***` the stored one is
+    kept."""
     allowed_models: tuple[str, ...]
     rate_limit: OlderLimit | UnsetType = UNSET
 
@@ -89,10 +93,10 @@ class ApiKeys:
 
 
 def shown(value: ApiKey) -> dict[str, Any]:
-    """A caller key as the dialect shows it. Neither the key, which nobody has, nor its hash."""
+    """A caller key as the dialect shows it. Neither the key, which nobody has, nor its hash; but where it is kept."""
     limit = shown_limit(value.rate_limit)
     return {
-        "key": MASK,
+        "key": value.key_hash if is_reference(value.key_hash) else MASK,
         "allowed_models": list(value.allowed_models),
         **({"rate_limit": limit} if limit else {}),
     }

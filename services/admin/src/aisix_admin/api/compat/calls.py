@@ -19,7 +19,8 @@ from ...preconditions import etag
 from ...rows import Row
 from ...services import Services
 from ...store import Dangling, Decide, Written
-from ..edge import BREATH, Handler, answer
+from ..collection import without_references
+from ..edge import BREATH, WHO, Handler, answer
 from ..writing import commit, conditions, document_of
 from .envelope import Misshapen, Missing, Taken, listed, require_sane, unreadable
 from .translation import Asked, Translation
@@ -34,7 +35,7 @@ def listing(kind: Translation, services: Services) -> Handler:
         for begin in range(0, len(rows), BREATH):
             found = _readable(kind, rows[begin : begin + BREATH], services)
             shown = await kind.shown(services.rows, found)
-            items += (kind.collection.item(row.id, value, row) for row, value in shown)
+            items += (kind.collection.item(row.id, _veiled(value, request), row) for row, value in shown)
             await asyncio.sleep(0)
         return answer(listed(items))
 
@@ -69,9 +70,14 @@ def getting(kind: Translation, services: Services) -> Handler:
         shown = await kind.shown(services.rows, [(row, loaded.value)])
         if not shown:
             raise kind.unshowable(id)
-        return answer(kind.collection.item(id, shown[0][1], row), headers=tag)
+        return answer(kind.collection.item(id, _veiled(shown[0][1], request), row), headers=tag)
 
     return handler
+
+
+def _veiled(shown: dict[str, Any], request: web.Request) -> dict[str, Any]:
+    """What is shown, without what viewers need not see."""
+    return without_references(shown) if request[WHO].role == "viewer" else shown
 
 
 def creating(kind: Translation, services: Services) -> Handler:

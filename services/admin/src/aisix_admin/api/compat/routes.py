@@ -1,11 +1,11 @@
-"""The routes of the older dialect. Served and not described: docs/reference/admin-dialects.md tells of them."""
+"""The routes of the other dialects. Served and not described: docs/reference/admin-dialects.md tells of them."""
 
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
 from ..route import Route
-from . import calls
+from . import calls, provider_calls
 from .apikeys import ApiKeys
 from .models import Models
 from .translation import Translation
@@ -23,4 +23,22 @@ def _calls(kind: Translation) -> Sequence[Route]:
     )
 
 
-COMPAT_ROUTES: Final[tuple[Route, ...]] = (*_calls(Models()), *_calls(ApiKeys()))
+def _provider_calls(name: str) -> Sequence[Route]:
+    path = f"/apisix/admin/{name}"
+    one = f"{path}/{{manager}}/{{id}}"
+    return (
+        Route("GET", path, provider_calls.listing, bare=True),
+        Route("GET", one, provider_calls.getting, bare=True),
+        Route("PUT", one, provider_calls.replacing, writes=True, bare=True),
+        Route("PATCH", one, provider_calls.patching, writes=True, bare=True),
+        Route("DELETE", one, provider_calls.deleting, writes=True, bare=True),
+        Route("POST", f"{one}/test", provider_calls.testing, writes=True, bare=True),
+    )
+
+
+COMPAT_ROUTES: Final[tuple[Route, ...]] = (
+    *_calls(Models()),
+    *_calls(ApiKeys()),
+    *_provider_calls("secret_providers"),
+    *_provider_calls("secrets"),
+)
