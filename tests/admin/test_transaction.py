@@ -1,22 +1,29 @@
 """From edits to one transaction: what is compared, written and told. Without etcd."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from aisix_admin.audit import read_entry
-from aisix_admin.errors import TooLarge
+from aisix_admin.errors import NoKeyring, TooLarge, WrongKeyring
 from aisix_admin.facts import Facts
 from aisix_admin.history import BYTES_OF_ONE, FOUND, History, Version, appended, read_history
-from aisix_admin.planning import Edit
-from aisix_admin.transaction import VALUE_LIMIT, Shared, Wish
-from aisix_common.resources import API_KEYS, MODELS, PROVIDER_KEYS, check
-from aisix_common.store.types import Compare, Compared, Comparison, Delete, Put, unchanged
+from aisix_admin.planning import Edit, Planner, View
+from aisix_admin.sealing import Sealing
+from aisix_admin.transaction import VALUE_LIMIT, Shared, Transactions, Wish
+from aisix_common.resources import API_KEYS, MODELS, PROVIDER_KEYS, SECRET_PROVIDERS, check, document, masked
+from aisix_common.secrets.canary import canary_row, verify
+from aisix_common.secrets.envelope import NO_KEYRING, Keyring
+from aisix_common.secrets.rows import context, sealed
+from aisix_common.store.types import Compare, Compared, Comparison, Delete, KeyValue, Put, unchanged
 
+from tests.support.admin import KEYRING
 from tests.support.planned import (
     AUDIT,
+    CANARY,
     DIRECT,
     HASH,
     NOW,
@@ -30,6 +37,8 @@ from tests.support.planned import (
     Stored,
     applied,
     edit,
+    index_of,
+    keys,
     planned,
     planner,
     put,
@@ -201,3 +210,123 @@ def test_many_references_are_guarded_as_far_as_etcd_compares() -> None:
     plan = planned([many], {}, exist=[f"/aisix/models/{n}" for n in range(300)])
     assert len(plan.compare) <= 128
     assert unchanged(TURN, 30) in plan.compare and unchanged(AUDIT, 0) in plan.compare
+
+
+# secrets
+
+
+THEIR_KEYRING = Keyring([("theirs", bytes(32))])
+OTHERS = KeyValue(CANARY, canary_row(THEIR_KEYRING), 20, 20)
+KEY = f"{ROOTS.resources}/provider_keys/1"
+
+
+def sealed_row(document: Mapping[str, Any], keyring: Keyring = KEYRING) -> dict[str, Any]:
+    """A provider key `1` as an admin with this keyring stores it."""
+    stored = sealed(PROVIDER_KEYS, "1", document, check(PROVIDER_KEYS, dict(document)), keyring)
+    return stored.document
+
+
+BODY = sealed_row({**PROVIDER, "request": {"default_body_fields": {"user": {"a": 2, "b": 1}}}})
+
+
+def test_secrets_are_sealed_for_their_place_and_the_canary_is_compared() -> None:
+    plan = planned([edit(PROVIDER_KEYS, "1", PROVIDER)], {})
+    assert b"canary-1" not in b"".join(each.value for each in plan.operations if isinstance(each, Put))
+    text = json.loads(put(plan, KEY))["api_key"]
+    assert KEYRING.open(text, context("provider_keys", "1", ("api_key",))) == "canary-1"
+    assert plan.sealed and unchanged(CANARY, 20) in plan.compare
+    assert CANARY not in keys(plan.operations)
+
+
+def test_the_first_secret_makes_the_canary_which_is_never_taken_back() -> None:
+    plan = TRANSACTIONS.plan(planner([edit(PROVIDER_KEYS, "1", PROVIDER)], {}), Shared(), (), WISH)
+    assert unchanged(CANARY, 0) in plan.compare and verify(put(plan, CANARY), KEYRING) is None
+    assert CANARY not in keys(plan.undo)
+
+
+def test_what_seals_nothing_is_not_stopped_by_the_canary() -> None:
+    kept = {**sealed_row(PROVIDER), "strip_headers": ["cookie"]}
+    stored: Stored = {(PROVIDER_KEYS, "1"): sealed_row(PROVIDER)}
+    for edits in ([edit(PROVIDER_KEYS, "1", kept)], [edit(PROVIDER_KEYS, "1", None)], [edit(MODELS, "2", DIRECT)]):
+        plan = TRANSACTIONS.plan(planner(edits, stored), Shared(canary=OTHERS), (), WISH)
+        assert not plan.sealed and CANARY not in keys(plan.operations)
+        assert CANARY not in [each.key for each in plan.compare]
+    referring = {**PROVIDER, "api_key": "$secret://vault/main/kv/key"}
+    plan = planned([edit(PROVIDER_KEYS, "1", referring)], {})
+    assert json.loads(put(plan, KEY))["api_key"] == referring["api_key"] and not plan.sealed
+
+
+def test_what_would_be_sealed_with_a_strange_key_is_refused() -> None:
+    made = planner([edit(PROVIDER_KEYS, "1", PROVIDER)], {})
+    with pytest.raises(WrongKeyring, match='encrypted with key "theirs", which is not in this service'):
+        TRANSACTIONS.plan(made, Shared(canary=OTHERS), (), WISH)
+    with pytest.raises(WrongKeyring, match="damaged"):
+        TRANSACTIONS.plan(made, Shared(canary=KeyValue(CANARY, b"{}", 1, 1)), (), WISH)
+
+
+def test_without_a_keyring_no_secret_is_stored_in_clear_unless_that_is_allowed() -> None:
+    strict, lax = (Transactions(ROOTS, Sealing(lambda: NO_KEYRING, allow_plaintext=allow)) for allow in (False, True))
+    new = {**PROVIDER, "request": {"default_headers": {"x": "canary-2"}}}
+    made = planner([edit(PROVIDER_KEYS, "1", new)], {})
+    with pytest.raises(NoKeyring, match=r"/api_key, /request/default_headers/x with: set secrets\.keyring") as refused:
+        strict.plan(made, Shared(), (), WISH)
+    assert "canary" not in str(refused.value)
+    plan = lax.plan(made, Shared(), (), WISH)
+    assert json.loads(put(plan, KEY))["api_key"] == "canary-1" and not plan.sealed
+    row = sealed_row(PROVIDER)
+    plan = strict.plan(planner([edit(PROVIDER_KEYS, "1", row)], {(PROVIDER_KEYS, "1"): row}), Shared(), (), WISH)
+    assert json.loads(put(plan, KEY))["api_key"] == row["api_key"], "what was kept is as it was"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [
+        (sealed_row(PROVIDER), PROVIDER, ()),
+        (sealed_row(PROVIDER, THEIR_KEYRING), PROVIDER, ("/api_key",)),
+        (sealed_row(PROVIDER), {**PROVIDER, "api_key": "canary-2"}, ("/api_key",)),
+        (PROVIDER, PROVIDER, ()),
+        (BODY, {**PROVIDER, "request": {"default_body_fields": {"user": {"b": 1, "a": 2}}}}, ()),
+        (BODY, {**PROVIDER, "request": {"default_body_fields": {"user": "x"}}}, ("/request/default_body_fields/user",)),
+    ],
+)
+def test_the_same_secret_again_is_no_change(
+    before: dict[str, Any], after: dict[str, Any], changed: tuple[str, ...]
+) -> None:
+    plan = planned([edit(PROVIDER_KEYS, "1", after)], {(PROVIDER_KEYS, "1"): before})
+    assert plan.told[0].changed == changed
+    assert json.loads(put(plan, KEY))["api_key"].startswith("enc:v1:test:"), "what others left in clear is sealed, too"
+
+
+def test_a_row_that_was_encrypted_anew_is_no_new_version() -> None:
+    value = check(PROVIDER_KEYS, PROVIDER)
+    past = appended(History(), Version(0, "", "ops", "created", value=masked(PROVIDER_KEYS, value)), 20)
+    renamed = edit(PROVIDER_KEYS, "1", {**PROVIDER, "display_name": "q"})
+    stored: Stored = {(PROVIDER_KEYS, "1"): sealed_row(document(PROVIDER_KEYS, value))}
+    rows = planner([renamed], stored, {("provider_keys", "1"): past})
+    moved = replace(rows.view.histories["provider_keys", "1"] or pytest.fail("none"), mod_revision=5)
+    view = View(rows.view.rows, {("provider_keys", "1"): moved})
+    plan = TRANSACTIONS.plan(Planner([renamed], view, index_of(stored)), SHARED, (), WISH)
+    versions = read_history(put(plan, "/run/aisix/history/provider_keys/1"), 60).versions
+    assert [(one.number, one.action, one.revision) for one in versions] == [(1, "created", 10), (2, "replaced", 60)]
+
+
+# the turns
+
+
+VAULT = {"manager": "vault", "name": "main", "uri": "https://vault.example", "auth": {"method": "token", "token": "t"}}
+
+
+def test_each_root_has_its_turn_and_every_structural_write_looks_at_both() -> None:
+    keyed = edit(PROVIDER_KEYS, "1", {**PROVIDER, "api_key": "$secret://vault/main/kv/key"})
+    vault, model = edit(SECRET_PROVIDERS, "v", VAULT), edit(MODELS, "2", router("r", "x"))
+    for edits, turns in (([vault], {TURN_EXT}), ([keyed, model], {TURN}), ([vault, keyed], {TURN, TURN_EXT})):
+        plan = planned(edits, {})
+        assert unchanged(TURN, 30) in plan.compare and unchanged(TURN_EXT, 0) in plan.compare
+        assert keys(plan.operations) & {TURN, TURN_EXT} == turns
+    elsewhere = edit(SECRET_PROVIDERS, "v", {**VAULT, "kv_version": "v1"})
+    plan = planned(
+        [elsewhere, edit(MODELS, "2", router("r", "y"))],
+        {(SECRET_PROVIDERS, "v"): VAULT, (MODELS, "2"): router("r", "x")},
+    )
+    assert keys(plan.operations) & {TURN, TURN_EXT} == {TURN}, "a provider that changes is no structural change"
+    assert {"/ext/aisix/secret_providers/v", "/run/aisix/history/secret_providers/v"} < keys(plan.operations)

@@ -48,20 +48,30 @@ def edit(kind: Kind[Any], id: str, sent: Mapping[str, Any] | None, action: str =
 Stored = Mapping[tuple[Kind[Any], str], Any]
 
 
+def rows_of(stored: Stored) -> dict[Place, KeyValue]:
+    """The rows of `stored`, row n at revision 10 + n."""
+    return {
+        (kind.name, id): KeyValue(ROOTS.resource(kind.name, id), raw(value), 10 + n, 10 + n)
+        for n, ((kind, id), value) in enumerate(stored.items())
+    }
+
+
+def index_of(stored: Stored) -> ResourceIndex:
+    """An index that knows all of it."""
+    index = ResourceIndex(ROOTS.resources, ALL_KINDS, ext=ROOTS.ext)
+    for root in (RESOURCES, EXT):  # each leaves out what is not its own
+        index.apply(Listing(tuple(rows_of(stored).values()), 50), root)
+    return index
+
+
 def planner(
     edits: Sequence[Edit],
     stored: Stored,
     histories: Mapping[Place, bytes] | None = None,
     given: Collection[Pointed] = (),
 ) -> Planner:
-    """A planner over an etcd that holds `stored`, row n at revision 10 + n; the index knows all of it."""
-    rows = {
-        (kind.name, id): KeyValue(ROOTS.resource(kind.name, id), raw(value), 10 + n, 10 + n)
-        for n, ((kind, id), value) in enumerate(stored.items())
-    }
-    index = ResourceIndex(ROOTS.resources, ALL_KINDS, ext=ROOTS.ext)
-    for root in (RESOURCES, EXT):  # each leaves out what is not its own
-        index.apply(Listing(tuple(rows.values()), 50), root)
+    """A planner over an etcd that holds `stored`; the index knows all of it."""
+    rows = rows_of(stored)
     past = {
         place: KeyValue(ROOTS.history(*place), raw, 9, rows[place].mod_revision if place in rows else 9)
         for place, raw in (histories or {}).items()
@@ -70,7 +80,7 @@ def planner(
         {each.place: rows.get(each.place) for each in edits},
         {each.place: past.get(each.place) for each in edits},
     )
-    return Planner(edits, view, index, given)
+    return Planner(edits, view, index_of(stored), given)
 
 
 def raw(value: Any) -> bytes:
@@ -96,3 +106,8 @@ def applied(rows: Mapping[str, bytes], operations: Sequence[Operation]) -> dict[
         else:
             after.pop(each.key, None)
     return after
+
+
+def keys(operations: Sequence[Operation]) -> set[str]:
+    """What is written or deleted."""
+    return {each.key for each in operations}
