@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 from tests.common.cli.conftest import command
+from tests.common.cli.stored_rows import Stored
 from tests.support.etcd import EtcdServer, free_port
 
 SECRET = "sk-canary-1"
@@ -88,3 +89,20 @@ def test_wrong_command_lines() -> None:
     shown = command("export", "--help")
     assert shown.returncode == 0
     assert "--reveal-secrets" in shown.stdout
+
+
+def test_what_is_encrypted_opens_with_the_configuration(tmp_path: Path, etcd: EtcdServer, etcd_prefix: str) -> None:
+    stored = Stored(tmp_path, etcd, etcd_prefix)
+    for key, value in (stored.row("p", "k1"), stored.row("v", kind="secret_providers")):
+        etcd.ctl("put", key, value.decode())
+    arguments = ("export", "--etcd", etcd.endpoint, "--prefix", etcd_prefix, "--reveal-secrets")
+    run = command(*arguments, "--config", stored.config("k2", "k1"))
+    assert run.returncode == 0, run.stderr
+    assert "api_key: sk-canary-3131" in run.stdout
+    assert "note: secret_providers: 1 row(s) left out" in run.stderr
+    run = command(*arguments)
+    assert run.returncode == 1
+    assert "blocking: provider_keys/p: /api_key is encrypted" in run.stderr
+    assert "enc:v1:k1:" in run.stdout
+    run = command(*arguments, "--config", str(tmp_path / "none.yaml"))
+    assert (run.returncode, run.stdout) == (1, "")

@@ -1,6 +1,7 @@
 """The canary: the own keyring agrees, every other is told what to do."""
 
 import json
+from itertools import count
 
 import pytest
 
@@ -27,6 +28,7 @@ ROW = canary_row(K1)
         (json.dumps({"key": "k1", "canary": K1.seal("other", CONTEXT)}).encode(), K1, "is another one"),
         (json.dumps({"key": "k1", "canary": K1.seal("aisix keyring", b"elsewhere")}).encode(), K1, "is another one"),
     ],
+    ids=count(),
 )
 def test_who_may_write(row: bytes, keyring: Keyring, said: str | None) -> None:
     reason = verify(row, keyring)

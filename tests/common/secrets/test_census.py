@@ -1,6 +1,7 @@
 """What rows hold, and rows under the first key with everything else as it was."""
 
 import json
+from itertools import count
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ def row(api_key: str, **headers: str) -> bytes:
         (row("enc:v1:", a="enc:v1:k9:AAAA"), NO_KEYRING, Held(("", "k9"), unopened="/api_key is not a well-formed")),
         (row(seal("s", "other")), K1, Held(("k1",), unopened='/api_key does not open with key "k1"')),
     ],
+    ids=count(),
 )
 def test_what_a_row_holds(raw: bytes, keyring: Keyring, held: Held) -> None:
     found = look(PROVIDER_KEYS, "p", raw, keyring)

@@ -4,6 +4,7 @@ Made before the services start, so that both have it; never overwritten, because
 encrypted. Imports no resources and no etcd.
 """
 
+import errno
 import json
 import os
 import stat
@@ -62,7 +63,10 @@ def keys_of(settings: Settings) -> Sequence[KeyringKey]:
 
 def write_key(path: Path) -> None:
     """A new key in a file of mode 0600 that was not there, whole or not at all. Raises OSError."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:  # the folder is a file; only a key that is there may be told as such
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -101,8 +105,8 @@ def _why_unusable(path: Path) -> str | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         return f"cannot be read: {error.strerror}; make it a file of this user, or name it in secrets.keyring"
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
+    try:
+        found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             return "is no regular file: set secrets.local_key_file to another place"
         if found.st_uid != os.geteuid():
@@ -110,10 +114,12 @@ def _why_unusable(path: Path) -> str | None:
         if found.st_mode & 0o077:
             return "can be read or written by others: chmod 600, and consider the key known to them"
         try:
-            decode_key(file.read(4096).decode("ascii", "replace"))
+            decode_key(os.read(descriptor, 4096).decode("ascii", "replace"))
         except ValueError:
             return (
                 "holds no key (32 bytes in base64): put the key back that stored secrets were encrypted with; only if "
                 "there are none, delete the file"
             )
+    finally:
+        os.close(descriptor)
     return None

@@ -50,7 +50,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="aisix secrets", description=SUMMARY, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     generate = commands.add_parser(
-        "generate-key", help="make a key for secrets.keyring", description="Make a key for secrets.keyring."
+        "generate-key",
+        help="make a key for secrets.keyring",
+        description="Make a key for secrets.keyring.",
+        allow_abbrev=False,
     )
     generate.add_argument(
         "-o", "--output", metavar="FILE", help="write to FILE, mode 0600, which must not be there yet; default: stdout"
@@ -59,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         "status",
         help="say which keys the stored secrets are encrypted with",
         description="Say which keys the stored secrets are encrypted with, and which do not open. Reads only.",
+        allow_abbrev=False,
     )
     add_config(status)
     status.add_argument("--json", action="store_true", help="as JSON")
@@ -67,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         help="encrypt every stored secret with the first key",
         description="Encrypt every stored secret with the first key of secrets.keyring, also those in clear. Other "
         "writers may go on; when it was interrupted, the same command goes on from there.",
+        allow_abbrev=False,
     )
     add_config(reencrypt)
     return parser

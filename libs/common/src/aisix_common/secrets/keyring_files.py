@@ -138,11 +138,14 @@ class KeyringFiles:
 def _read(path: str) -> tuple[str, os.stat_result]:
     """The text of a key file, and what it was when it was read. Raises OSError, ValueError."""
     # A pipe must not hold us up: it is opened without waiting, and refused.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-        found = os.fstat(stream.fileno())
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise ValueError("is no regular file")
-        return stream.read(LARGEST_FILE).decode("ascii", "replace"), found
+        return os.read(descriptor, LARGEST_FILE).decode("ascii", "replace"), found
+    finally:
+        os.close(descriptor)
 
 
 def _variable(name: str, environ: Mapping[str, str]) -> str:
