@@ -74,6 +74,17 @@ def test_what_others_wrote_is_a_version_of_its_own() -> None:
     assert with_found(grown({"a": 1}), None, 15) == grown({"a": 1}), "nothing to keep of a row that cannot be read"
 
 
+def test_what_shows_no_difference_is_no_version() -> None:
+    """As when all secrets were encrypted anew: the newest version is of the row as it is now."""
+    history = with_found(grown({"a": 1}, {"a": 2, "b": "***"}), {"b": "***", "a": 2}, 25)
+    assert [(one.number, one.revision, one.action) for one in history.versions] == [
+        (1, 10, "replaced"),
+        (2, 25, "replaced"),
+    ]
+    assert [one.number for one in with_found(history, {"a": True, "b": "***"}, 30).versions] == [1, 2, 3]
+    assert [one.number for one in with_found(grown({"a": 1}, None), {}, 25).versions] == [1, 2, 3], "it was deleted"
+
+
 def test_the_first_that_is_known_may_be_of_others() -> None:
     (first,) = with_found(History(), {"a": 1}, 7).versions
     assert (first.number, first.revision, first.action, first.at) == (1, 7, FOUND, "")

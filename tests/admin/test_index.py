@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aisix_admin.facts import Facts, Pointed
-from aisix_admin.index import ResourceIndex
-from aisix_common.resources import KINDS
+from aisix_admin.index import EXT, RESOURCES, ResourceIndex
+from aisix_common.resources import ALL_KINDS, KINDS
 from aisix_common.store.types import Alive, Changes, Deleted, KeyValue, Listing, Lost, WatchEvent
 
 ROUTER = {"display_name": "r", "routing": {"targets": [{"model": "a"}, {"model": "b"}, {"model": "a"}]}}
@@ -215,3 +215,65 @@ def test_it_agrees_with_a_model_whatever_comes_in_which_order(steps: Sequence[tu
     for kind in ("models", "api_keys"):
         assert known.sorted(kind) == model.sorted(kind)
         assert known.size(kind) == len(model.sorted(kind))
+
+
+# two roots
+
+
+VAULT = {"manager": "vault", "name": "main", "uri": "https://vault.example", "auth": {"method": "token", "token": "t"}}
+MAIN = ("secret_providers", "name", "vault/main")
+
+
+def vault(id: str, revision: int, name: str = "main") -> KeyValue:
+    return KeyValue(f"/ext/aisix/secret_providers/{id}", json.dumps({**VAULT, "name": name}).encode(), 1, revision)
+
+
+def keyed(id: str, revision: int) -> KeyValue:
+    value = {"display_name": id, "api_key": "$secret://vault/main/kv/key"}
+    return KeyValue(f"/aisix/provider_keys/{id}", json.dumps(value).encode(), 1, revision)
+
+
+def both(resources: WatchEvent, ext: WatchEvent) -> ResourceIndex:
+    made = ResourceIndex("/aisix", ALL_KINDS, ext="/ext/aisix")
+    made.apply(resources, RESOURCES)
+    assert not made.listed, "half of it is not known"
+    made.apply(ext, EXT)
+    return made
+
+
+def test_each_root_has_its_kinds_and_its_revision() -> None:
+    known = both(Listing((keyed("k", 3), vault("v", 4)), 5), Listing((vault("v", 4), keyed("other", 3)), 9))
+    assert known.listed and known.listings == 2
+    assert known.names("secret_providers") == {"vault/main"} and known.names("provider_keys") == {"k"}
+    assert known.users(MAIN) == {("provider_keys", "k")}
+    assert (known.revision, known.delivered(), known.delivered(external=True)) == (5, 5, 9)
+    known.apply(Alive(12), RESOURCES)
+    known.apply(Changes((vault("w", 11, "second"),), 11), EXT)
+    assert (known.delivered(), known.delivered(external=True)) == (12, 11)
+    assert known.sorted("secret_providers") == [("main", "v"), ("second", "w")]
+
+
+def test_a_list_of_one_root_leaves_the_other_as_it_is() -> None:
+    known = both(Listing((keyed("k", 3),), 5), Listing((vault("v", 4),), 5))
+    known.apply(Listing((), 3), EXT)
+    assert known.names("secret_providers") == frozenset() and known.users(MAIN) == {("provider_keys", "k")}
+    assert (known.delivered(), known.delivered(external=True)) == (5, 3)
+    known.apply(Listing((), 4), RESOURCES)
+    assert known.users(MAIN) == frozenset() and known.listings == 4
+
+
+def test_after_a_restore_every_root_that_knew_more_is_waited_for() -> None:
+    known = both(Listing((), 50), Listing((), 90))
+    before = known.standing
+    assert known.renewed(before, 90) and not known.renewed(before, 60)
+    known.apply(Listing((), 60), RESOURCES)
+    assert not known.renewed(before, 60), "the other root still knows of what is gone"
+    known.apply(Listing((), 60), EXT)
+    assert known.renewed(before, 60) and known.renewed(before, 40)
+
+
+def test_without_an_ext_root_all_kinds_lie_under_the_one() -> None:
+    known = ResourceIndex("/aisix", ALL_KINDS)
+    known.apply(Listing((keyed("k", 3), KeyValue("/aisix/secret_providers/v", json.dumps(VAULT).encode(), 1, 3)), 5))
+    assert known.listed and known.names("secret_providers") == {"vault/main"}
+    assert known.delivered(external=True) == 5

@@ -10,8 +10,8 @@ import pytest
 from aisix_admin.errors import Invalid
 from aisix_admin.masks import moved, require_same_destination, restore, secret_paths
 from aisix_common.resources import (
+    ALL_KINDS,
     GUARDRAILS,
-    KINDS,
     OBSERVABILITY_EXPORTERS,
     PROVIDER_KEYS,
     Kind,
@@ -26,11 +26,12 @@ CASES = Path(__file__).parents[1] / "common" / "resources" / "cases"
 
 def test_every_kind_with_secrets_says_where_they_go() -> None:
     """Fails for a new kind until somebody has thought about what moves its secrets."""
-    assert {kind.name for kind in KINDS if secret_paths(kind.struct)} == {k.name for k in KINDS if k.destinations}
+    holding = {kind.name for kind in ALL_KINDS if secret_paths(kind.struct)}
+    assert holding == {kind.name for kind in ALL_KINDS if kind.destinations}
 
 
 def test_secret_paths_follow_from_types() -> None:
-    assert {kind.name: secret_paths(kind.struct) for kind in KINDS if secret_paths(kind.struct)} == {
+    assert {kind.name: secret_paths(kind.struct) for kind in ALL_KINDS if secret_paths(kind.struct)} == {
         "provider_keys": {"api_key", "request.default_headers.*", "request.default_body_fields.*"},
         "guardrails": {
             "api_key",
@@ -42,6 +43,11 @@ def test_secret_paths_follow_from_types() -> None:
         "observability_exporters": {"headers.*"},
         "mcp_servers": {"secret"},
         "a2a_agents": {"secret"},
+        "secret_providers": {
+            *("auth.token", "auth.secret_id"),
+            *("access_key_id", "secret_access_key", "session_token"),
+            *("client_secret", "service_account", "token"),
+        },
     }
 
 
@@ -56,7 +62,7 @@ def planted(value: Any, at: str = "") -> set[str]:
 
 SOUND = [
     (kind, case["document"])
-    for kind in KINDS
+    for kind in ALL_KINDS
     if kind.destinations
     for case in json.loads((CASES / f"{kind.name}.json").read_bytes())
     if case.get("strict", "ok") == "ok"
@@ -64,7 +70,7 @@ SOUND = [
 
 
 def test_the_table_has_a_canary_in_every_secret() -> None:
-    for kind in KINDS:
+    for kind in ALL_KINDS:
         found = {path for each, row in SOUND if each is kind for path in planted(row)}
         for path in secret_paths(kind.struct):
             assert any(fnmatch(each, path) for each in found), f"{kind.name}: {path}"
@@ -78,6 +84,15 @@ def test_what_is_shown_and_sent_back_keeps_every_secret(kind: Kind[Any], row: di
     assert not sent.missing
     again = restore(kind, masked(kind, stored), None)
     assert len(again.missing) == len(sent.kept)
+
+
+def test_another_member_is_another_addressee_even_without_an_address() -> None:
+    lakera = check(GUARDRAILS, {"name": "g", "kind": "lakera", "api_key": "k"})
+    sent = restore(
+        GUARDRAILS, {"name": "g", "kind": "openai_moderation", "api_key": MASK}, document(GUARDRAILS, lakera)
+    )
+    with pytest.raises(Invalid, match="`kind` changes"):
+        require_same_destination(GUARDRAILS, sent.kept, lakera, check(GUARDRAILS, sent.document))
 
 
 def test_a_row_that_becomes_another_thing_takes_no_secret_along() -> None:

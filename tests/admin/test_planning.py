@@ -11,7 +11,7 @@ from aisix_admin.facts import NOTHING
 from aisix_admin.history import History, Version, appended
 from aisix_admin.index import Place
 from aisix_admin.planning import Edit, View, require_few
-from aisix_common.resources import API_KEYS, BY_NAME, MODELS, PROVIDER_KEYS, Kind
+from aisix_common.resources import API_KEYS, BY_NAME, MODELS, PROVIDER_KEYS, SECRET_PROVIDERS, Kind
 from aisix_common.store.types import KeyValue, Put, unchanged
 
 from tests.support.planned import DIRECT, HASH, PROVIDER, TURN, Stored, edit, planned, planner, router
@@ -194,3 +194,49 @@ def test_the_view_knows_its_targets_only() -> None:
 def test_the_facts_of_a_deletion_are_none() -> None:
     assert edit(MODELS, "1", None).facts == NOTHING
     assert msgspec.structs.asdict(edit(MODELS, "1", DIRECT).facts)["name"] == "gpt"
+
+
+# secret providers
+
+
+KEYED = {**PROVIDER, "api_key": "$secret://vault/main/kv/team/key"}
+CALLER = {"key_hash": "$secret://vault/main/kv/callers/one", "allowed_models": []}
+VAULT = {"manager": "vault", "name": "main", "uri": "https://vault.example", "auth": {"method": "token", "token": "t"}}
+MAIN = ("secret_providers", "name", "vault/main")
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "at"),
+    [
+        (PROVIDER_KEYS, KEYED, ("api_key",)),
+        (API_KEYS, CALLER, ("key_hash",)),
+        (
+            PROVIDER_KEYS,
+            {**PROVIDER, "request": {"default_headers": {"x": "$SECRET://vault/main/kv/x"}}},
+            ("request", "default_headers", "x"),
+        ),
+    ],
+)
+def test_the_provider_of_a_reference_must_be_there(kind: Kind[Any], sent: dict[str, Any], at: tuple[str, ...]) -> None:
+    new = edit(kind, "1", sent)
+    assert asked([new], {}) == [(MAIN, at)]
+    assert asked([new], {(kind, "1"): sent}) == [], "it was there before"
+    assert asked([new, edit(SECRET_PROVIDERS, "v", VAULT)], {}) == [], "it comes along"
+    assert list(planner([new], {}, given={MAIN}).questions()) == [], "it is of config.yaml"
+    assert planner([new], {(SECRET_PROVIDERS, "v"): VAULT}).stands(MAIN) == ["v"]
+
+
+@pytest.mark.parametrize("text", ["$env://AISIX_SECRET_X", "$secret://fax/main/x", "$secret://vault", "sk-plain"])
+def test_what_leads_to_no_manager_points_nowhere(text: str) -> None:
+    assert asked([edit(PROVIDER_KEYS, "1", {**PROVIDER, "api_key": text})], {}) == []
+
+
+def test_a_provider_in_use_is_not_freed_unnoticed() -> None:
+    stored: Stored = {(SECRET_PROVIDERS, "v"): VAULT, (PROVIDER_KEYS, "1"): KEYED, (API_KEYS, "2"): CALLER}
+    users = [("api_keys", "2"), ("provider_keys", "1")]
+    gone, renamed = edit(SECRET_PROVIDERS, "v", None), edit(SECRET_PROVIDERS, "v", {**VAULT, "name": "other"})
+    assert freed([gone], stored) == freed([renamed], stored) == [("v", users)]
+    assert freed([edit(SECRET_PROVIDERS, "v", {**VAULT, "kv_version": "v1"})], stored) == []
+    assert freed([gone, edit(PROVIDER_KEYS, "1", PROVIDER), edit(API_KEYS, "2", None)], stored) == []
+    assert list(planner([gone], stored, given={MAIN}).freed()) == [], "config.yaml has it, too"
+    assert planner([edit(PROVIDER_KEYS, "1", PROVIDER)], stored).structural, "a reference goes"
