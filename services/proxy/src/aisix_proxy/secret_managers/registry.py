@@ -7,6 +7,7 @@ from typing import Final
 from .aws import AwsClient
 from .azure import AzureClient
 from .base import Make
+from .gcp import GcpClient
 from .kubernetes import KubernetesClient
 from .vault import VaultClient
 
@@ -15,6 +16,7 @@ MAKERS: Final[Mapping[str, Make]] = MappingProxyType(
         "vault": VaultClient,
         "aws": AwsClient,
         "azure": AzureClient,
+        "gcp": GcpClient,
         "kubernetes": KubernetesClient,
     }
 )
