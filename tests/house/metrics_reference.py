@@ -9,6 +9,7 @@ from aisix_common.sources.observed import SourceStatus
 from aisix_common.sources.status import config_numbers
 from aisix_proxy.telemetry.config_metrics import ConfigMetrics
 from aisix_proxy.telemetry.proxy_metrics import Buckets, ProxyMetrics
+from aisix_proxy.telemetry.secret_metrics import SecretMetrics
 
 HEAD = """# Metrics
 
@@ -22,6 +23,7 @@ listener also has the `process_*` metrics of its own processes.
 def proxy_families() -> list[Family]:
     metrics = Metrics()
     ProxyMetrics(metrics, Buckets((1.0,), (1.0,)), env_id="")
+    SecretMetrics(metrics)
     ConfigMetrics(metrics, lambda: config_numbers(empty("/aisix"), SourceStatus()))
     return metrics.collect()
 

@@ -3,18 +3,27 @@
 import json
 from typing import Any
 
+from aisix_common.resources import EXTERNAL_KINDS
+from aisix_common.snapshot import Snapshot, build, empty
 from aisix_common.sources.observed import SourceStatus
+from aisix_common.store.types import KeyValue, Listing
 from aisix_proxy.canonical.errors import UpstreamStatus
-from aisix_proxy.status import StatusPages
+from aisix_proxy.secret_managers.report import Report, Trouble
+from aisix_proxy.status import Followed, StatusPages
 
-from tests.support.builders import SECRET, World, api_key, make, model, provider_key, snapshot_of
+from tests.support.builders import NOON, SECRET, World, api_key, make, model, provider_key, snapshot_of
 
+REPORT = Report(
+    {"pending": 0, "good": 3, "stale": 0, "failed": 1},
+    (Trouble("$secret://vault/v/a/k", "failed", "no such secret", NOON),),
+)
 GROUP = ("models", "r", {"display_name": "group", "routing": {"targets": [{"model": "a"}]}})
 
 
-def pages(world: World) -> StatusPages:
+def pages(world: World, external: Snapshot | None = None) -> StatusPages:
     services = world.services
-    return StatusPages(services.live, services.health, world.lifecycle, lambda: SourceStatus(connected=True))
+    followed = Followed(lambda: SourceStatus(connected=True), lambda: external, lambda: REPORT)
+    return StatusPages(services.live, services.health, world.lifecycle, followed)
 
 
 def world() -> World:
@@ -32,6 +41,27 @@ async def test_config() -> None:
     assert found["state"] == "synced"
     assert found["applied"]["resource_counts"] == {"api_keys": 1, "models": 3, "provider_keys": 1}
     assert [(row["resource_kind"], row["count"]) for row in found["not_served"]] == [("models", 1), ("models", 1)]
+
+
+async def test_references_and_what_lies_under_the_ext_root_are_told_of() -> None:
+    bad = KeyValue("/ext/aisix/secret_providers/p", b"{", 3, 3)
+    external = build(Listing((bad,), 3), empty("/ext/aisix", EXTERNAL_KINDS), NOON)
+    found = await body(await pages(world(), external).config())
+    assert found["secrets"] == {
+        "pending": 0,
+        "resolved": 3,
+        "stale": 0,
+        "failed": 1,
+        "references": [
+            {
+                "reference": "$secret://vault/v/a/k",
+                "state": "failed",
+                "reason": "no such secret",
+                "since": "2026-11-20T12:00:00Z",
+            }
+        ],
+    }
+    assert [(row["resource_kind"], row["resource_id"]) for row in found["rejected"]] == [("secret_providers", "p")]
 
 
 async def test_rows_of_kinds_without_effect_are_counted() -> None:

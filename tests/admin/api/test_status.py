@@ -10,7 +10,8 @@ from aisix_common.snapshot import build, empty
 from aisix_common.sources.observed import SourceStatus
 from aisix_common.store.watch import list_all
 from aisix_proxy.canonical.errors import UpstreamStatus
-from aisix_proxy.status import StatusPages
+from aisix_proxy.secret_managers.report import Report
+from aisix_proxy.status import Followed, StatusPages
 from aisix_proxy.telemetry.instance_state import InstanceState, with_configuration
 
 from tests.support.admin import RunningAdmin
@@ -76,7 +77,8 @@ async def test_the_proxys_page_is_the_same_bytes(admin: RunningAdmin) -> None:
     base = InstanceState("one", "proxy", "host", "1", "2026-11-20T12:00:00Z", applied_revision=1, connected=True)
     state = with_configuration(base, world.services.live.compiled.snapshot, SourceStatus(connected=True), health.news())
     await instance_row(admin, "one", **msgspec.to_builtins(state))
-    pages = StatusPages(world.services.live, health, world.lifecycle, SourceStatus)
+    followed = Followed(SourceStatus, lambda: None, lambda: Report({}))
+    pages = StatusPages(world.services.live, health, world.lifecycle, followed)
     (_, _, shown) = await pages.models()
     answer = await admin.send("GET", "/models/status")
     assert answer.body == shown

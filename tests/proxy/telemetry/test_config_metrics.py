@@ -1,7 +1,8 @@
 """The configuration's numbers, read when somebody scrapes."""
 
 from aisix_common.metrics import Metrics
-from aisix_common.resources import BY_NAME
+from aisix_common.resources import BY_NAME, EXTERNAL_KINDS
+from aisix_common.snapshot import empty
 from aisix_common.sources.observed import SourceStatus
 from aisix_common.sources.status import config_numbers
 from aisix_proxy.telemetry.config_metrics import ConfigMetrics
@@ -29,7 +30,8 @@ def test_the_hash_of_the_moment_and_the_one_before() -> None:
 def test_numbers_are_those_of_the_moment() -> None:
     metrics = Metrics()
     statuses = [SourceStatus()]
-    ConfigMetrics(metrics, lambda: config_numbers(standard(), statuses[-1]))
+    external = empty("/ext/aisix", EXTERNAL_KINDS)
+    ConfigMetrics(metrics, lambda: config_numbers(standard(), statuses[-1], external))
 
     def values() -> dict[str, float]:
         return {f.name: f.samples[0].value for f in metrics.collect() if f.samples and not f.labels}

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from aisix_common.resources import ApiKey, Model, ProviderKey
+from aisix_common.resources import PROVIDER_KEYS, ApiKey, Model, ProviderKey
 from aisix_common.resources.api_keys import PreviousKey
 from aisix_common.snapshot import Entry, Snapshot
 from aisix_common.snapshot.sharded import Editor, Sharded
@@ -175,9 +175,15 @@ class Compiled:
     def _record(self, entry: Entry[Model]) -> CompiledModel:
         key_id = entry.value.provider_key_id
         key_entry = self.snapshot.table(ProviderKey).by_id.get(key_id) if isinstance(key_id, str) else None
+        out = key_entry is None and f"{self.snapshot.prefix}/{PROVIDER_KEYS.name}/{key_id}" in self.snapshot.rejected
         record = self._models.get(entry.id)
-        if record is None or record.entry is not entry or record.key_entry is not key_entry:
-            record = self._models[entry.id] = compile_model(entry, key_entry, self._defaults)
+        if (
+            record is None
+            or record.entry is not entry
+            or record.key_entry is not key_entry
+            or record.key_is_out is not out
+        ):
+            record = self._models[entry.id] = compile_model(entry, key_entry, self._defaults, key_is_out=out)
         return record
 
     def _find(self, name: str) -> CompiledModel | None:

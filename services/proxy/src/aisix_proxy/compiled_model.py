@@ -57,6 +57,7 @@ class CompiledModel:
         "awaits_first_chunk",
         "entry",
         "key_entry",
+        "key_is_out",
         "name",
         "problem",
         "restricted",
@@ -64,10 +65,11 @@ class CompiledModel:
         "target",
     )
 
-    def __init__(self, entry: Entry[Model], key_entry: Entry[ProviderKey] | None) -> None:
+    def __init__(self, entry: Entry[Model], key_entry: Entry[ProviderKey] | None, *, key_is_out: bool = False) -> None:
         model = entry.value
         self.entry = entry
         self.key_entry = key_entry
+        self.key_is_out = key_is_out
         self.name = model.display_name
         self.row = object()
         """The same in all records that one state of a wildcard row has for callers' names: what is kept by it is kept
@@ -118,9 +120,14 @@ class CompiledModel:
         return None
 
 
-def compile_model(entry: Entry[Model], key_entry: Entry[ProviderKey] | None, defaults: Defaults) -> CompiledModel:
-    """A record for the row; whatever is wrong with it becomes its `problem`, never an exception."""
-    compiled = CompiledModel(entry, key_entry)
+def compile_model(
+    entry: Entry[Model], key_entry: Entry[ProviderKey] | None, defaults: Defaults, *, key_is_out: bool = False
+) -> CompiledModel:
+    """A record for the row; whatever is wrong with it becomes its `problem`, never an exception.
+
+    `key_is_out`: without a `key_entry`, whether there is such a provider key and it is out of service.
+    """
+    compiled = CompiledModel(entry, key_entry, key_is_out=key_is_out)
     model = entry.value
     if model.shape != "direct":
         compiled.problem = Problem(
@@ -128,6 +135,15 @@ def compile_model(entry: Entry[Model], key_entry: Entry[ProviderKey] | None, def
             501,
             "not_supported",
             f"{model.shape} models are not served by this version",
+        )
+        return compiled
+    if key_entry is None and key_is_out:
+        compiled.problem = Problem(
+            f"model {quoted(model.display_name)} cannot be served: its provider key is out of service;"
+            " the gateway's /status/config tells why",
+            503,
+            "provider_unavailable",
+            "its provider key is out of service",
         )
         return compiled
     if key_entry is None:

@@ -6,6 +6,7 @@ Unauthenticated by contract, so nothing here holds a value of a resource beyond 
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -13,10 +14,12 @@ import msgspec
 from aisix_common.model_status import in_order, model_row, render
 from aisix_common.resources import Model
 from aisix_common.service import Lifecycle, Page
+from aisix_common.snapshot import Snapshot
 from aisix_common.sources.observed import SourceStatus
 from aisix_common.sources.status import NotServed, config_status
 
 from .compiled import Compiled, Live
+from .secret_managers.report import Report
 from .telemetry.model_health import ModelHealth
 
 _JSON: Final = "application/json"
@@ -27,16 +30,26 @@ _SLICE: Final = 200
 """Models that are looked at before the loop gets its turn."""
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What is known, at any moment, of what this process follows."""
+
+    source: Callable[[], SourceStatus]
+    """Of the resources."""
+    external: Callable[[], Snapshot | None]
+    """What lies under the ext root of etcd; None where there is none."""
+    secrets: Callable[[], Report]
+    """Of the secret references."""
+
+
 class StatusPages:
     """`/status/config`, `/status/ready`, `/status/models`."""
 
-    def __init__(
-        self, live: Live, health: ModelHealth, lifecycle: Lifecycle, source: Callable[[], SourceStatus]
-    ) -> None:
+    def __init__(self, live: Live, health: ModelHealth, lifecycle: Lifecycle, followed: Followed) -> None:
         self._live = live
         self._health = health
         self._lifecycle = lifecycle
-        self._source = source
+        self._followed = followed
 
     def pages(self) -> dict[str, Page]:
         """By path."""
@@ -44,9 +57,11 @@ class StatusPages:
 
     async def config(self) -> tuple[int, str, bytes]:
         """What the source holds, what of it is applied, and what of that cannot be served."""
-        compiled, source = self._live.compiled, self._source()
+        followed, compiled = self._followed, self._live.compiled
+        source, external = followed.source(), followed.external()
         unserved = await not_served(compiled)
-        body = await asyncio.to_thread(config_status, compiled.snapshot, source, unserved)
+        body = await asyncio.to_thread(config_status, compiled.snapshot, source, unserved, external)
+        body["secrets"] = followed.secrets().document()
         return 200, _JSON, msgspec.json.encode(body)
 
     async def ready(self) -> tuple[int, str, bytes]:

@@ -140,9 +140,9 @@ class Client:
 class Turnover:
     """What another set of providers means for what is known of secrets."""
 
-    names_changed: bool = False
+    names_changed: bool
     """References may lead to other providers now."""
-    renewed: Mapping[str, bool] = MappingProxyType({})
+    renewed: Mapping[str, bool]
     """Providers that came, went or were changed; whether it is still the same place that is asked."""
 
 

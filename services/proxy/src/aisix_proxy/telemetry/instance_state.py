@@ -48,6 +48,8 @@ class InstanceState(msgspec.Struct, frozen=True, omit_defaults=True):
     """RFC 3339."""
     applied_revision: int
     connected: bool
+    keys: tuple[str, ...] = ()
+    """Ids of the keys that its keyring opens secrets with."""
     config_hash: str = ""
     """Of what is served, a few seconds late; absent before anything was applied."""
     worker: int | None = None

@@ -8,6 +8,7 @@ overlap ends; after that it is as unknown as any other.
 from typing import Final
 
 from aisix_common.resources import hash_key
+from aisix_common.secret import is_reference
 
 from ...canonical.errors import Unauthenticated
 from ...compiled import CompiledKey
@@ -15,7 +16,6 @@ from ..exchange import Exchange
 
 MISSING: Final = "Missing API key in request"
 INVALID: Final = "Invalid API key"
-_REFERENCES: Final = ("$secret://", "$env://")
 _HEADERS: Final = ("Authorization", "x-api-key")
 _LONGEST: Final = 8192
 
@@ -53,7 +53,7 @@ def _look_up(exchange: Exchange, header: str) -> CompiledKey:
     token = _token(header)
     if not token:
         raise Unauthenticated(MISSING, reason="missing")
-    if len(token) > _LONGEST or token.startswith(_REFERENCES):  # a reference's text is never a key (design 7)
+    if len(token) > _LONGEST or is_reference(token):  # a reference's text is never a key (design 7)
         raise Unauthenticated(INVALID)
     hashed = hash_key(token)
     key = exchange.compiled.key(hashed)
