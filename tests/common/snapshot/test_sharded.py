@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aisix_common.snapshot.sharded import NOTHING, SMALL, Editor, Sharded
+from aisix_common.snapshot.sharded import NOTHING, SMALL, Editor, Sharded, differing
 
 
 def made(items: dict[str, int]) -> Sharded[int]:
@@ -53,3 +53,30 @@ def test_nothing_changed_is_the_same_map() -> None:
     editor.drop("b")
     assert editor.done() is start
     assert len(NOTHING) == 0
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 3), (3, SMALL + 1), (SMALL + 1, 3), (SMALL + 1, SMALL + 1), (0, 0)])
+def test_what_differs_between_two_maps(before: int, after: int) -> None:
+    items = {str(n): object() for n in range(max(before, after))}
+    old, new = Editor[object](), Editor[object]()
+    for n in range(before):
+        old.put(str(n), items[str(n)])
+    for n in range(after):
+        new.put(str(n), items[str(n)])
+    new.put("1", object())
+    new.drop("2")
+    expected = {"1", "2"} if before > 2 else {"1"}
+    expected |= {str(n) for n in range(min(before, after), max(before, after))}
+    first, second = old.done(), new.done()
+    assert differing(first, second) == expected
+    assert differing(second, first) == expected
+    assert differing(first, first) == set()
+
+
+def test_shards_in_common_are_not_looked_at() -> None:
+    start = made({str(n): n for n in range(SMALL + 1)})
+    editor = Editor(start)
+    editor.put("5", 1_000_000)
+    changed = editor.done()
+    assert sum(a is not b for a, b in zip(start.shards(), changed.shards(), strict=True)) == 1
+    assert differing(start, changed) == {"5"}

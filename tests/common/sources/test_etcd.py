@@ -7,17 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from aisix_common.resources import ApiKey
+from aisix_common.resources import EXTERNAL_KINDS, SECRET_PROVIDERS, ApiKey, ProviderKey
+from aisix_common.secrets.envelope import Keyring
 from aisix_common.snapshot import Snapshot
 from aisix_common.sources.disk_cache import DiskCache
 from aisix_common.sources.etcd import UNREACHABLE, EtcdSource
 from aisix_common.sources.observed import SourceStatus
 from aisix_common.store.client import EtcdClient, EtcdOptions
-from aisix_common.store.types import Alive, Lost
+from aisix_common.store.types import Alive, KeyValue, Lost
 from aisix_common.tasks import TaskOwner
 
 from .support import NO_CLIENT, Log, Script, SetClock
 from tests.common.snapshot.rows import BAD, LATER, NOON, PREFIX, api_key, changes, gone, listing, row
+from tests.common.snapshot.sealed import BOTH, CLEAR, NEW, OLD, provider_key
 from tests.support.etcd import EtcdServer
 
 
@@ -26,12 +28,23 @@ class Stage:
 
     def __init__(self, cache: DiskCache | None = None, log: Log | None = None) -> None:
         self.script, self.clock, self.log = Script(), SetClock(), log or Log()
-        self.source = EtcdSource(NO_CLIENT, PREFIX + "/", cache, self.clock, self.log.log, watch=self.script.watch)
+        self.keyring = OLD
+        self.source = EtcdSource(
+            NO_CLIENT,
+            PREFIX + "/",
+            cache,
+            self.clock,
+            self.log.log,
+            watch=self.script.watch,
+            keyring=lambda: self.keyring,
+        )
         self.seen: list[Snapshot] = []
         self.failing = False
+        self.handed_out = asyncio.Event()
 
     def put_to_use(self, snapshot: Snapshot) -> None:
         self.seen.append(snapshot)
+        self.handed_out.set()
         if self.failing:
             raise ValueError("a mistake")
 
@@ -39,6 +52,24 @@ class Stage:
     def keys(self) -> set[str]:
         """Names of the keys that are served."""
         return set(self.seen[-1].table(ApiKey).by_name)
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """What provider keys are served with, by id."""
+        return {id: entry.value.api_key.reveal() for id, entry in self.seen[-1].table(ProviderKey).by_id.items()}
+
+    @property
+    def rejected(self) -> dict[str, tuple[str, bool]]:
+        """By id: the failure, and whether a last good value is served."""
+        return {bad.id: (bad.failure, bad.stale_since is not None) for bad in self.seen[-1].rejected.values()}
+
+    async def rekey(self, keyring: Keyring) -> None:
+        """Another keyring from now on; returns when its snapshot was handed out."""
+        self.handed_out.clear()
+        self.keyring = keyring
+        self.source.rekeyed()
+        async with asyncio.timeout(10):
+            await self.handed_out.wait()
 
     @asynccontextmanager
     async def playing(self) -> AsyncIterator["Stage"]:
@@ -218,3 +249,94 @@ async def test_a_restart_while_etcd_is_down_and_written_to_before_it_is_reached(
         await asyncio.to_thread(fresh_etcd.start)
         await asyncio.to_thread(put, "c", "h3")
         await until({"h1", "h2", "h3"})
+
+
+class TestSealedSecrets:
+    async def test_they_are_read_under_the_keyring_of_the_moment(self, stage: Stage) -> None:
+        async with stage.playing():
+            await stage.script.feed(listing(provider_key("k", 1)))
+            assert stage.secrets == {"k": CLEAR}
+            await stage.script.feed(changes(provider_key("n", 2, NEW)))
+            assert (stage.secrets, stage.rejected) == ({"k": CLEAR}, {"n": ("secret_sealed", False)})
+            failure = stage.source.status().last_failure
+            assert failure
+            assert failure.kind == "secret_sealed"
+            stage.keyring = BOTH
+            await stage.script.feed(changes(provider_key("m", 3, NEW)))
+            assert stage.secrets == {"k": CLEAR, "m": CLEAR}
+        assert CLEAR not in str(stage.log.lines)
+
+    async def test_another_keyring_lets_rows_in(self, stage: Stage) -> None:
+        async with stage.playing():
+            await stage.script.feed(listing(provider_key("k", 1), provider_key("n", 2, NEW)))
+            assert stage.source.status().last_success is None
+            await stage.rekey(BOTH)
+            assert (stage.secrets, stage.rejected) == ({"k": CLEAR, "n": CLEAR}, {})
+            assert stage.seen[-1].touched == {"provider_keys": frozenset({"n"})}
+            assert stage.source.snapshot is stage.seen[-1]
+            status = stage.source.status()
+            assert status.last_reload
+            assert (status.last_reload.successful, status.reloads, status.applied_revision) == (True, 1, 2)
+            assert stage.log.said("a resource is no longer rejected")
+
+    async def test_another_keyring_without_the_old_key(self, stage: Stage) -> None:
+        async with stage.playing():
+            await stage.script.feed(listing(provider_key("k", 1)))
+            stage.clock.advance(minutes=1)
+            await stage.rekey(NEW)
+            assert (stage.secrets, stage.rejected) == ({"k": CLEAR}, {"k": ("secret_sealed", True)})
+            assert stage.source.status().failures == {}
+            assert stage.log.said("a resource was rejected: its last good value is served")
+            await stage.script.feed(listing(provider_key("k", 1)))
+            assert (stage.secrets, stage.rejected) == ({"k": CLEAR}, {"k": ("secret_sealed", True)})
+            assert stage.source.status().failures == {"validate": 1}
+            await stage.script.feed(changes(provider_key("k", 2, NEW, created=1, secret="sk-new")))
+            assert (stage.secrets, stage.rejected) == ({"k": "sk-new"}, {})
+
+    async def test_while_etcd_is_away(self, stage: Stage) -> None:
+        async with stage.playing():
+            await stage.script.feed(listing(provider_key("k", 1)), Lost("no route"))
+            await stage.rekey(NEW)
+            assert stage.rejected == {"k": ("secret_sealed", True)}
+            assert not stage.source.status().connected
+
+    async def test_large_sets_go_the_same_way(self, stage: Stage) -> None:
+        async with stage.playing():
+            await stage.script.feed(listing(*(provider_key(f"{n}", n + 1, NEW) for n in range(300))))
+            assert stage.secrets == {}
+            await stage.rekey(NEW)
+            assert len(stage.secrets) == 300
+
+    async def test_before_anything_was_read(self, stage: Stage) -> None:
+        stage.source.rekeyed()
+        async with stage.playing():
+            await stage.script.feed(Lost("no route"), listing(provider_key("k", 1)))
+            assert stage.source.snapshot.apply_seq == 1
+            await stage.rekey(BOTH)
+            assert stage.secrets == {"k": CLEAR}
+
+    async def test_the_cache_is_written_anew_and_holds_nothing_in_clear(self, tmp_path: Path) -> None:
+        path = tmp_path / "cache"
+        async with Stage(DiskCache(path, PREFIX, Log().log)).playing() as before:
+            await before.script.feed(listing(provider_key("k", 1)))
+            await before.rekey(NEW)
+        assert CLEAR.encode() not in path.read_bytes()
+        after = Stage(DiskCache(path, PREFIX, Log().log))
+        after.keyring = NEW
+        async with after.playing():
+            await after.script.feed(Lost("nobody there"))
+            assert (after.secrets, after.rejected) == ({}, {"k": ("secret_sealed", False)})
+            await after.rekey(BOTH)
+            assert (after.secrets, after.rejected) == ({"k": CLEAR}, {})
+
+
+async def test_a_second_root() -> None:
+    script, seen = Script(), list[Snapshot]()
+    source = EtcdSource(NO_CLIENT, "/ext/aisix", None, SetClock(), Log().log, watch=script.watch, kinds=EXTERNAL_KINDS)
+    assert list(source.snapshot.tables) == ["secret_providers"]
+    async with TaskOwner() as tasks:
+        tasks.spawn(source.run(seen.append), name="source")
+        aws = KeyValue("/ext/aisix/secret_providers/1", b'{"manager":"aws","name":"main"}', 1, 1)
+        await script.feed(listing(aws))
+    assert list(seen[-1].table(SECRET_PROVIDERS).by_name) == ["aws/main"]
+    assert script.prefixes == ["/ext/aisix/"]

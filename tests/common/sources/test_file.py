@@ -13,10 +13,13 @@ from aisix_common.clock import SYSTEM_CLOCK
 from aisix_common.files.layout import row_id
 from aisix_common.files.report import FileRefused
 from aisix_common.logs import get_logger
-from aisix_common.snapshot import Snapshot
+from aisix_common.resources import PROVIDER_KEYS, Rejected
+from aisix_common.snapshot import Overlay, Snapshot
 from aisix_common.sources.file import UNREACHABLE, FileSource
 from aisix_common.sources.status import config_numbers, config_status
 from aisix_common.tasks import TaskOwner
+
+from tests.common.snapshot.rows import NOON
 
 GOOD = '_format_version: "1"\nprovider_keys:\n- {display_name: one, api_key: sk-canary}\n'
 BAD = GOOD + "- {display_name: two, apikey: sk-canary}\n- 3\nmodels: [{display_name: m, timeout: 1.0}]\n"
@@ -96,6 +99,24 @@ async def test_reading_again(tmp_path: Path) -> None:
         assert followed.source.snapshot.apply_seq == 3, "the hash is another one, and the two move together"
         await followed.reload("# a note\n" + GOOD.replace("one", "uno"))
         assert followed.source.snapshot.apply_seq == 3
+
+
+async def test_references_in_a_file(tmp_path: Path) -> None:
+    known = [Rejected("secret_unresolved", "leads nowhere")]
+    text = GOOD.replace("sk-canary", "$env://AISIX_SECRET_ONE") + "- {display_name: two, api_key: sk-canary}\n"
+    overlay = Overlay("/aisix")
+    async with following(tmp_path / "r.yaml") as followed:
+        served = overlay.apply(followed.snapshots[-1], lambda kind, entry: known[-1], {}, NOON)
+        assert served is followed.snapshots[-1]
+        for reading in (text, "# a note\n" + text):
+            await followed.reload(reading)
+            before, served = served, overlay.apply(followed.snapshots[-1], lambda kind, entry: known[-1], {}, NOON)
+            assert set(served.table(PROVIDER_KEYS).by_name) == {"two"}
+            assert served.touched is None
+            assert served.apply_seq == before.apply_seq + 1, "as the file's hash does"
+        await followed.reload(GOOD)
+        served = overlay.apply(followed.snapshots[-1], lambda kind, entry: known[-1], {}, NOON)
+        assert set(served.table(PROVIDER_KEYS).by_name) == {"one"}
 
 
 async def test_a_refused_file_changes_nothing_and_is_told(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from aisix_common.resources import KINDS
-from aisix_common.snapshot import Snapshot, apply, build, config_hash, empty, source_hash
+from aisix_common.resources import EXTERNAL_KINDS, KINDS, Rejected
+from aisix_common.snapshot import Overlay, Snapshot, apply, build, config_hash, empty, source_hash
 from aisix_common.sources.observed import LastFailure, LastReload, SourceStatus
 from aisix_common.sources.status import MOST_LISTED, NotServed, config_numbers, config_status, state
 from aisix_common.store.types import KeyValue
@@ -127,3 +127,71 @@ def test_numbers() -> None:
     assert numbers.reload_failures_total == {"fetch": 2, "parse": 0, "validate": 0}
     assert (numbers.source_connected, numbers.observed_revision, numbers.applied_revision) == (1, 5, None)
     assert numbers.last_reload_successful == 0
+
+
+def test_a_row_of_one_of_our_kinds_under_the_wrong_root() -> None:
+    numbers = config_numbers(built(row("secret_providers/x", b"{}", 1)), SourceStatus())
+    assert {kind: count for kind, count in numbers.rejected_resources.items() if count} == {"unknown": 1}
+
+
+class TestTheExtRoot:
+    AWS = b'{"manager":"aws","name":"main","new":1}'
+    ROWS = (
+        KeyValue("/ext/aisix/secret_providers/1", AWS, 1, 1),
+        KeyValue("/ext/aisix/secret_providers/2", AWS, 2, 2),
+        KeyValue("/ext/aisix/secret_providers/3", b"{}", 3, 3),
+        KeyValue("/ext/aisix/models/m", b"{}", 4, 4),
+    )
+    EXTERNAL = build(listing(*ROWS), empty("/ext/aisix", EXTERNAL_KINDS), NOON)
+
+    def test_its_rows_are_listed_and_no_part_of_the_hashes(self) -> None:
+        snapshot = built(api_key("a", "h", 1), row("models/m", b"{", 2))
+        plain = config_status(snapshot, SourceStatus())
+        body = config_status(snapshot, SourceStatus(), external=self.EXTERNAL)
+        listed = [(bad["resource_kind"], bad["resource_id"], bad["last_error_kind"]) for bad in body["rejected"]]
+        assert sorted(listed) == [
+            ("models", "m", "non_json"),
+            ("models", "m", "unknown_kind"),
+            ("secret_providers", "3", "schema_failed"),
+        ]
+        assert body["shadowed"] == [{"resource_kind": "secret_providers", "resource_id": "2", "shadowed_by": "1"}]
+        assert body["partially_compatible"] == [{"resource_kind": "secret_providers", "field": "new", "count": 2}]
+        assert body["applied"]["resource_counts"] == {"api_keys": 1, "secret_providers": 2}
+        for part in ("config_hash", "apply_seq"):
+            assert body["applied"][part] == plain["applied"][part]
+
+    def test_its_rejections_are_seen_in_the_state(self) -> None:
+        snapshot = built(api_key("a", "h", 1))
+        assert state(snapshot) == "synced"
+        assert state(snapshot, None, self.EXTERNAL) == "degraded"
+        assert state(snapshot, None, empty("/ext/aisix", EXTERNAL_KINDS)) == "synced"
+
+    def test_kinds_without_rows_are_not_counted(self) -> None:
+        nothing = empty("/ext/aisix", EXTERNAL_KINDS)
+        body = config_status(built(api_key("a", "h", 1)), SourceStatus(), external=nothing)
+        assert body["applied"]["resource_counts"] == {"api_keys": 1}
+
+    def test_numbers(self) -> None:
+        numbers = config_numbers(built(row("models/m", b"{", 2)), SourceStatus(), self.EXTERNAL)
+        none = {kind.name: 0 for kind in (*KINDS, *EXTERNAL_KINDS)}
+        assert numbers.rejected_resources == {**none, "models": 1, "secret_providers": 1, "unknown": 1}
+        assert numbers.stale_served_resources == {**none, "unknown": 0}
+        assert numbers.partially_compatible_resources == {**none, "secret_providers": 2}
+
+
+def test_what_references_do_not_lead_to_is_listed() -> None:
+    snapshot = Overlay(PREFIX).apply(
+        built(api_key("a", "$env://X", 1), api_key("b", "h", 2)),
+        lambda kind, entry: Rejected("secret_unresolved", "leads nowhere"),
+        {},
+        NOON,
+    )
+    body = config_status(snapshot, SourceStatus())
+    (bad,) = body["rejected"]
+    assert (bad["resource_id"], bad["last_error_kind"], bad["last_error"]) == (
+        "a",
+        "secret_unresolved",
+        "leads nowhere",
+    )
+    assert (body["state"], body["applied"]["resource_counts"]) == ("degraded", {"api_keys": 1})
+    assert config_numbers(snapshot, SourceStatus()).rejected_resources["api_keys"] == 1

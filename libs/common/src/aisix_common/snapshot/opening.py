@@ -16,6 +16,7 @@ from aisix_common.secrets.rows import opened
 _SEALED: Final = SEALED.encode()
 _ESCAPE: Final = b"\\u"
 """JSON may spell any character so: `enc\\u003av1:` is a sealed text, too."""
+_REMEDY: Final = "put the key it was sealed with into secrets.keyring, or write the secret again"
 _NO_VALUE: Final = Rejected(
     "secret_sealed", "an encrypted value holds no secret of its field's type: write the row's secrets again"
 )
@@ -37,7 +38,7 @@ def read_row(kind: Kind[Any], id: str, raw: bytes, keyring: Keyring) -> Loaded[A
             return outcome
         _tried(value)
     except CannotOpen as error:
-        return Rejected("secret_sealed", f"{error}: put that key into secrets.keyring, or write the secret again")
+        return Rejected("secret_sealed", f"{error}: {_REMEDY}")
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return _NO_VALUE
     flaws = kind.rules(value, False)

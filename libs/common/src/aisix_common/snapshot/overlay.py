@@ -56,7 +56,7 @@ class Overlay:
         """`base` as it is served: `replace` is asked for rows with references that are new, changed, or in `again`.
 
         The result's `touched` says what is served differently from the result before it; None where a new `base` says
-        None, for then its consumer missed something. As long as no row held a reference it is `base` itself. Costs
+        None: compare everything. As long as no row held a reference it is `base` itself. Costs
         what changed. Whatever `replace` raises leaves everything as it was.
         """
         layers = {
@@ -108,7 +108,9 @@ class Overlay:
             ids |= _renamed(before.derived, after.derived)
             if ids:
                 touched[name] = frozenset(ids)
-        missed = base.touched is None and base is not self._base
+        whole = base.touched is None and base is not self._base
+        if whole:  # of a file whose hash is told, the number moves with it
+            changed = changed or base.apply_seq > self._base.apply_seq
         if self._plain and not any(layer.held for layer in layers.values()):
             told = base.touched is None or _within(touched, base.touched)
             return base if told else replace(base, touched=touched)  # some were left out in between
@@ -119,7 +121,7 @@ class Overlay:
             rejected=self._rejected(base, layers),
             apply_seq=self._derived.apply_seq + changed,
             applied_at=now if changed else self._derived.applied_at,
-            touched=None if missed else touched,
+            touched=None if whole else touched,
         )
 
     def _rejected(self, base: Snapshot, layers: Mapping[str, _Layer]) -> Sharded[RejectedRow]:
