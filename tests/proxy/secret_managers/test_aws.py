@@ -66,7 +66,7 @@ async def test_secrets_are_found_as_text_as_bytes_and_under_keys(moto_aws: MotoA
     moto_aws.put_secret("found/junk", b"\xff\xfe")
     arn = moto_aws.put_secret("found-several", '{"one": "sk-one", "a/b": "sk-two"}')
     moto_aws.call("DeleteSecret", {"SecretId": moto_aws.put_secret("found/marked", "sk-marked")})
-    client = AwsClient(_provider(moto_aws), context())
+    client = AwsClient(_provider(moto_aws), context(timeout=30.0))
 
     async def fetched(path: str) -> str:
         try:
@@ -93,7 +93,7 @@ async def test_secrets_are_found_as_text_as_bytes_and_under_keys(moto_aws: MotoA
 async def test_the_reading_that_worked_is_tried_first_but_not_for_good(moto_aws: MotoAws) -> None:
     moto_aws.put_secret("read/a", '{"key": "sk-first"}')
     clock = SetClock()
-    client = AwsClient(_provider(moto_aws), context(clock=clock))
+    client = AwsClient(_provider(moto_aws), context(clock=clock, timeout=30.0))
 
     async def fetched() -> str:
         return (await client.fetch(["read", "a", "key"])).value.reveal()
@@ -112,6 +112,6 @@ async def test_the_reading_that_worked_is_tried_first_but_not_for_good(moto_aws:
 
 
 async def test_a_probe_reads_nothing(moto_aws: MotoAws) -> None:
-    client = AwsClient(_provider(moto_aws), context())
+    client = AwsClient(_provider(moto_aws), context(timeout=30.0))
     await client.probe()
     await client.aclose()

@@ -34,7 +34,7 @@ async def azure(tmp_path: Path) -> AsyncIterator[AzureVault]:
         yield azure
 
 
-def _context(azure: AzureVault, environ: Mapping[str, str] | None = None, timeout: float = 5.0) -> Context:
+def _context(azure: AzureVault, environ: Mapping[str, str] | None = None, timeout: float = 30.0) -> Context:
     """With sessions that trust the double's authority."""
     return replace(
         context(environ=environ, timeout=timeout),
@@ -73,7 +73,7 @@ def _as_microsoft(azure: AzureVault, environ: Mapping[str, str]) -> Context:
         tls = create_default_context(cadata=azure.ca)
         return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls, resolver=AsMicrosoft(azure)))
 
-    return replace(context(environ=environ), open_session=opened)
+    return replace(context(environ=environ, timeout=30.0), open_session=opened)
 
 
 async def test_secrets_are_found_with_client_credentials(azure: AzureVault) -> None:
@@ -144,7 +144,7 @@ async def test_failures_of_the_service_are_away_and_asked_once(azure: AzureVault
 
 @pytest.mark.parametrize(("fault", "says"), [("cut", "cannot be reached"), ("hang", "did not answer")])
 async def test_failures_of_the_connection_are_away(azure: AzureVault, fault: str, says: str) -> None:
-    client = AzureClient(_provider(azure), _context(azure, timeout=1.0))
+    client = AzureClient(_provider(azure), _context(azure, timeout=0.5 if fault == "hang" else 30.0))
     azure.faults.add(cut=fault == "cut", hang=fault == "hang", times=9)
     with pytest.raises(Away, match=says):
         await client.fetch(["openai"])

@@ -136,7 +136,7 @@ async def gcp(tmp_path: Path) -> AsyncIterator[GcpSecrets]:
         yield gcp
 
 
-def _client(gcp: GcpSecrets, timeout: float = 5.0, **changed: object) -> GcpClient:
+def _client(gcp: GcpSecrets, timeout: float = 30.0, **changed: object) -> GcpClient:
     trusting: Context = replace(
         context(timeout=timeout),
         open_session=lambda ca_pem: open_session(Guard(Reach.OPERATOR), gcp.ca, timeout=timeout),
