@@ -15,6 +15,8 @@ import aiohttp
 import pytest
 
 from aisix_admin.__main__ import main
+from aisix_common.secrets.envelope import new_key
+from aisix_common.store.client import EtcdClient, EtcdOptions
 
 from tests.support.etcd import EtcdServer, free_port, make_certificates
 
@@ -26,6 +28,7 @@ def write_config(folder: Path, **admin: Any) -> Path:
     document = {
         "proxy": {"addr": "127.0.0.1:0"},
         "etcd": admin.pop("etcd"),
+        "secrets": admin.pop("secrets", {}),
         "admin": {"addr": "127.0.0.1:0", "admin_keys": [KEY], "metrics_addr": "", **admin},
         "shutdown": {"min_drain_secs": 0},
         "observability": {"log_format": "json"},
@@ -65,8 +68,11 @@ def process(config: Path) -> Iterator[Process]:
 
 async def test_a_life(etcd: EtcdServer, etcd_prefix: str, tmp_path: Path) -> None:
     certificates = make_certificates(tmp_path / "tls")
+    key_file = tmp_path / "keyring.key"
+    key_file.write_text(new_key())
     config = write_config(
         tmp_path,
+        secrets={"keyring": [{"id": "k1", "file": str(key_file)}]},
         etcd={"endpoints": [etcd.endpoint], "prefix": etcd_prefix},
         tls={"cert_file": str(certificates.server_cert), "key_file": str(certificates.server_key)},
         metrics_addr="127.0.0.1:0",
@@ -87,6 +93,9 @@ async def test_a_life(etcd: EtcdServer, etcd_prefix: str, tmp_path: Path) -> Non
                 text = await answer.text()
                 assert 'aisix_admin_store_writes_total{outcome="committed"} 1.0' in text
                 assert "process_resident_memory_bytes" in text
+        async with EtcdClient(EtcdOptions(endpoints=(etcd.endpoint,))) as client:
+            (row,) = (await client.range(f"{etcd_prefix}/provider_keys/")).rows
+            assert b'"api_key":"enc:v1:k1:' in row.value and b"canary" not in row.value
         running.popen.terminate()
         assert await asyncio.to_thread(running.popen.wait, 10) == 0
         log = running.log.read_text()
@@ -115,6 +124,14 @@ def test_what_keeps_it_from_starting(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["--config", str(config)]) == 1
     complaint = capsys.readouterr().err
     assert complaint.startswith("Error: ") and "admin.enabled" in complaint
+
+
+def test_a_keyring_that_cannot_be_read_keeps_it_from_starting(tmp_path: Path) -> None:
+    missing = {"keyring": [{"id": "k1", "file": str(tmp_path / "missing.key")}]}
+    config = write_config(tmp_path, etcd={"endpoints": ["http://127.0.0.1:1"]}, secrets=missing)
+    with process(config) as running:
+        assert running.popen.wait(20) == 1
+        assert "secrets.keyring[0].file" in running.log.read_text()
 
 
 def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:

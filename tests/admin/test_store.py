@@ -286,8 +286,7 @@ async def test_a_row_that_changes_meanwhile_is_decided_again(etcd: EtcdServer, e
         luck.plan(changed_before)
         status, body = await admin.call("PUT", f"/provider_keys/{entry['id']}", {**entry["value"], "display_name": "q"})
         assert status == 200, body
-        row = await admin.etcd.get(key)
-        assert row is not None and json.loads(row.value)["api_key"] == "second"
+        assert (await admin.opened("provider_keys", entry["id"]))["api_key"] == "second"
 
 
 async def test_names_of_foreign_writers_count(admin: RunningAdmin) -> None:

@@ -23,10 +23,8 @@ from aisix_common.clock import SYSTEM_CLOCK, Clock
 from aisix_common.logs import Logger
 from aisix_common.metrics import Metrics, render
 from aisix_common.resources import BY_NAME, Loaded, read
-from aisix_common.resources import BY_NAME, document
 from aisix_common.secret import Secret
 from aisix_common.secrets.envelope import Keyring
-from aisix_common.secrets.rows import opened
 from aisix_common.service import Lifecycle
 from aisix_common.settings import Address, Admin, Proxy, Secrets, Settings
 from aisix_common.settings import Etcd as EtcdSettings
@@ -107,17 +105,6 @@ class RunningAdmin:
         loaded = read(BY_NAME[kind], row.value)
         assert isinstance(loaded, Loaded), loaded
         return dict(self.services.sealing.clear(BY_NAME[kind], id, loaded.value))
-
-    async def stored(self, kind: str, id: str) -> dict[str, Any]:
-        """The document of a row as it lies in etcd, its secrets opened."""
-        described = BY_NAME[kind]
-        row = await self.etcd.get(f"{self.root(kind)}/{kind}/{id}")
-        assert row is not None
-        return document(described, opened(described, id, described.decoder.decode(row.value), KEYRING))
-
-    def root(self, kind: str) -> str:
-        """What the keys of a kind begin with."""
-        return f"/ext{self.prefix}" if BY_NAME[kind].external else self.prefix
 
     @property
     def logged(self) -> str:
