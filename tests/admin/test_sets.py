@@ -16,8 +16,10 @@ from aisix_admin.references import References
 from aisix_admin.sealing import Sealing
 from aisix_admin.sets import LONGEST_ID, Member, edits_of, placed, read_set
 from aisix_admin.store import Dangling
-from aisix_common.resources import ALL_KINDS, MODELS, PROVIDER_KEYS, Flaw, hash_key
+from aisix_common.resources import ALL_KINDS, MODELS, PROVIDER_KEYS, Flaw, check, hash_key
+from aisix_common.resources import document as to_json
 from aisix_common.secret import Secret
+from aisix_common.secrets import rows
 from aisix_common.secrets.envelope import Keyring
 from aisix_common.secrets.environment import EnvPolicy
 from aisix_common.store.types import KeyValue, Listing
@@ -32,9 +34,9 @@ HASH = hash_key("sk-1")
 
 
 def index(stored: Mapping[Place, Any]) -> ResourceIndex:
-    rows = (KeyValue(f"/aisix/{kind}/{id}", json.dumps(value).encode(), 5, 5) for (kind, id), value in stored.items())
+    there = (KeyValue(f"/aisix/{kind}/{id}", json.dumps(value).encode(), 5, 5) for (kind, id), value in stored.items())
     made = ResourceIndex("/aisix", ALL_KINDS)
-    made.apply(Listing(tuple(rows), 9))
+    made.apply(Listing(tuple(there), 9))
     return made
 
 
@@ -51,13 +53,13 @@ def problems(body: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def view(found: Sequence[Member], stored: Mapping[Place, Any]) -> View:
-    rows = {
+    found_rows = {
         member.place: KeyValue("", raw if isinstance(raw, bytes) else json.dumps(raw).encode(), 5, 5)
         if (raw := stored.get(member.place)) is not None
         else None
         for member in found
     }
-    return View(rows, dict.fromkeys(rows))
+    return View(found_rows, dict.fromkeys(found_rows))
 
 
 def test_members_with_an_id_without_and_deletions() -> None:
@@ -225,3 +227,63 @@ def test_errors_of_the_write_get_the_places_of_the_body() -> None:
     assert isinstance(other, Conflict) and [each.path for each in other.problems] == ["/resources/0"]
     busy = Busy()
     assert placed(busy, found) is busy
+
+
+# secrets
+
+VAULT = {"manager": "vault", "name": "main", "uri": "https://v.example", "auth": {"method": "kubernetes", "role": "r"}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("secret_providers", VAULT),
+        ("api_keys", {"key": " $SECRET://vault/a/key", "allowed_models": []}),
+        ("api_keys", {"key_hash": "$secret://vault/a/key", "allowed_models": []}),
+        ("api_keys", {"key_hash": "$secret://vault/main/a/key", "allowed_models": []}),
+    ],
+)
+def test_the_row_that_is_meant_is_found_however_its_name_is_spelt(kind: str, value: dict[str, Any]) -> None:
+    stored = {
+        ("secret_providers", "v"): VAULT,
+        ("api_keys", "v"): {"key_hash": "$secret://vault/main/a/key", "allowed_models": []},
+    }
+    (member,) = members({"resources": [{"kind": kind, "value": value}]}, stored)
+    assert member.place == (kind, "v")
+    (member,) = members({"resources": [{"kind": kind, "value": value}]})
+    assert member.id == "new-1"
+
+
+def sealed(document: dict[str, Any], keyring: Keyring = KEYRING) -> bytes:
+    value = check(PROVIDER_KEYS, document)
+    return json.dumps(rows.sealed(PROVIDER_KEYS, "k", to_json(PROVIDER_KEYS, value), value, keyring).document).encode()
+
+
+@pytest.mark.parametrize(
+    ("sent", "edits"),
+    [
+        (PROVIDER, 0),
+        ({**PROVIDER, "api_key": "***"}, 0),
+        ({**PROVIDER, "api_key": "canary-2"}, 1),
+        ({**PROVIDER, "provider": "openai"}, 1),
+    ],
+)
+def test_a_secret_that_lies_there_encrypted_is_not_written_again(sent: dict[str, Any], edits: int) -> None:
+    found = members({"resources": [{"kind": "provider_keys", "id": "k", "value": sent}]})
+    for raw, more in ((sealed(PROVIDER), 0), (sealed(PROVIDER, Keyring([("other", bytes(32))])), sent == PROVIDER)):
+        made = edits_of(found, view(found, {found[0].place: raw}), DECIDE, SEALING.clear)
+        assert len(made) == edits + more, "without its key nobody can tell whether it is the same"
+
+
+def test_providers_count_that_come_in_the_same_set_and_those_that_go_do_not() -> None:
+    key = {"kind": "provider_keys", "id": "k", "value": {**PROVIDER, "api_key": "$secret://aws/second/x"}}
+    aws = {"kind": "secret_providers", "id": "a", "value": {"manager": "aws", "name": "second"}}
+    found = members({"resources": [key, aws]})
+    assert len(edits_of(found, view(found, {}), DECIDE, SEALING.clear)) == 2
+    renamed = {("secret_providers", "a"): {"manager": "aws", "name": "second"}}
+    aws["value"] = {"manager": "gcp", "name": "second", "project_id": "p"}
+    for body in ({"resources": [key, aws]}, {"resources": [key], "delete": [{"kind": "secret_providers", "id": "a"}]}):
+        found = members(body)
+        with pytest.raises(Invalid) as refused:
+            edits_of(found, view(found, renamed), DECIDE, SEALING.clear)
+        assert [problem.path for problem in refused.value.problems] == ["/resources/0/value/api_key"]

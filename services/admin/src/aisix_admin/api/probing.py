@@ -21,7 +21,7 @@ from .edge import REQUEST, WHO, Handler, answer
 from .writing import optional_document
 
 
-class Test(Schema):
+class ProviderTest(Schema):
     """What is to be tested besides the way to the manager."""
 
     path = fields.String(
@@ -29,7 +29,7 @@ class Test(Schema):
     )
 
 
-class InstanceTest(Schema):
+class ProviderTestAnswer(Schema):
     """What one proxy found."""
 
     instance = fields.String(required=True)
@@ -39,13 +39,13 @@ class InstanceTest(Schema):
     ms = fields.Integer(metadata={"description": "How long it took there; not of proxies that did not answer."})
 
 
-class Tested(Schema):
+class ProviderTested(Schema):
     """What the proxies say of a secret provider."""
 
     provider = fields.String(required=True, metadata={"description": "`<manager>/<name>`."})
     ok = fields.Boolean(required=True, metadata={"description": "Whether all say so, and there is one."})
     reason = fields.String(metadata={"description": "Why nobody was asked."})
-    instances = fields.List(fields.Nested(InstanceTest), required=True)
+    instances = fields.List(fields.Nested(ProviderTestAnswer), required=True)
 
 
 def testing(services: Services) -> Handler:
@@ -59,8 +59,8 @@ def testing(services: Services) -> Handler:
             raise Undecodable(SECRET_PROVIDERS.name, Problem("", loaded.message))
         return answer((await outcome(loaded.value.identity, sent, services, request)).shown())
 
-    gives(handler, Tested(), "What each proxy says. 200 also where it is not reached: `ok` tells.")
-    takes(handler, Test(), required=False, example={"path": "team/openai/key"})
+    gives(handler, ProviderTested(), "What each proxy says. 200 also where it is not reached: `ok` tells.")
+    takes(handler, ProviderTest(), required=False, example={"path": "team/openai/key"})
     errors = {
         400: "Not JSON, or the path cannot stand in a reference.",
         401: "No valid admin key.",

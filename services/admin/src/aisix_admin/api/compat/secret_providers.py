@@ -88,8 +88,8 @@ def _joined(ours: Mapping[str, Any]) -> str:
 def _gcp_outward(ours: _Fields) -> _Fields:
     if ours.get("service_account") != MASK:
         return ours
-    del ours["service_account"]
-    return {**ours, "auth_config": {"project_id": ours.pop("project_id"), **dict.fromkeys(_IN_ACCOUNT, MASK)}}
+    rest = {name: item for name, item in ours.items() if name not in ("service_account", "project_id")}
+    return {**rest, "auth_config": {"project_id": ours["project_id"], **dict.fromkeys(_IN_ACCOUNT, MASK)}}
 
 
 def _gcp_inward(fields: _Fields, current: _Fields, problems: list[Problem]) -> _Fields:
