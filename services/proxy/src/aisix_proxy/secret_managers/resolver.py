@@ -111,8 +111,7 @@ class Resolver:
         async with TaskOwner() as own:
             fetching = Fetching(own, self._done, self._setup.tell)
             while True:
-                await self._next()
-                now = _now()
+                now = await self._next()
                 for client in self.clients.idle():
                     own.spawn(client.aclose(), name="secret manager client")
                 tickets, over = self._cache.turn(now)
@@ -139,15 +138,16 @@ class Resolver:
         """How many references are in each state."""
         return self._cache.counts()
 
-    async def _next(self) -> None:
-        """Wait until something is to be done."""
+    async def _next(self) -> float:
+        """Wait until something is to be done, and say when that is."""
         at = min(self._cache.next_turn(), self._again_at, self._start_ends, self._news.due)
         try:
             async with asyncio.timeout_at(None if at == math.inf else at):
                 await self._wake.wait()
         except TimeoutError:
-            pass
+            return max(_now(), at)  # timers may be a little early: without this it would be waited for once more
         self._wake.clear()
+        return _now()
 
     def _start(self, fetching: Fetching, ticket: Ticket) -> None:
         known = self._cache.current(ticket)
