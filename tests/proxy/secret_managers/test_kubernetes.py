@@ -13,8 +13,9 @@ from aisix_common.resources.secret_providers import Kubernetes
 from aisix_proxy.secret_managers.base import Away, Context, NoSuchSecret, Refused, Unresolved, Unusable
 from aisix_proxy.secret_managers.kubernetes import KubernetesClient
 
-from .scripted_api import ScriptedApi, context, scripted_api
+from .scripted_api import context, scripted_api
 from tests.support.authority import authority
+from tests.support.kubernetes_api import kubernetes_api
 
 CANARY = "sk-canary-93be"
 ALL = ("*/*",)
@@ -188,10 +189,10 @@ def _mounted(folder: Path, token: str, authority_name: str) -> None:
     (folder / "ca.crt").write_text(authority(authority_name).pem)
 
 
-def _inside(api: ScriptedApi, folder: Path) -> Context:
-    port = api.address.rsplit(":", 1)[1]
+def _pod(address: str, folder: Path, timeout: float = 5.0) -> Context:
+    port = address.rsplit(":", 1)[1]
     environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": port}
-    return context(environ=environ, kubernetes_allow=ALL, service_account=folder)
+    return context(environ=environ, kubernetes_allow=ALL, service_account=folder, timeout=timeout)
 
 
 async def test_the_own_cluster_with_what_is_mounted_into_the_pod(tmp_path: Path) -> None:
@@ -201,7 +202,7 @@ async def test_the_own_cluster_with_what_is_mounted_into_the_pod(tmp_path: Path)
     server.mkdir()
     async with scripted_api(authority("old").server(server, "127.0.0.1")) as api:
         api.says(200, secret(k="v"))
-        client = KubernetesClient(provider(), _inside(api, account))
+        client = KubernetesClient(provider(), _pod(api.address, account))
         with pytest.raises(Refused, match="no readable token"):
             await client.fetch(["a", "s", "k"])
         for token in ("one", "two"):
@@ -218,6 +219,49 @@ async def test_the_own_cluster_with_what_is_mounted_into_the_pod(tmp_path: Path)
         with pytest.raises(Away, match="changed meanwhile"):
             await client.fetch(["a", "s", "k"])
     assert [asked.headers["Authorization"] for asked in api.asked] == ["Bearer one", "Bearer two", "Bearer four"]
+
+
+async def test_the_life_of_a_secret_in_a_cluster(tmp_path: Path) -> None:
+    async with kubernetes_api(tmp_path / "cluster") as cluster:
+        proxy, folder = cluster.account("aisix", "proxy"), tmp_path / "account"
+        cluster.accounts.allow(proxy, "get", "secrets", "team", names={"aisix-secret-openai"})
+        cluster.mount(folder, proxy)
+        client = KubernetesClient(provider(), _pod(cluster.url, folder, timeout=0.3))
+        path = ["team", "aisix-secret-openai", "key"]
+        await client.probe()
+
+        assert type(await refusal(client, *path)) is NoSuchSecret
+        for value in ("sk-1", "sk-2"):
+            cluster.put_secret("team", "aisix-secret-openai", {"key": value})
+            assert (await client.fetch(path)).value.reveal() == value
+        for times, fault in ((1, {"status": 429, "retry_after": "1"}), (1, {"status": 500}), (2, {"cut": True})):
+            cluster.faults.add(**fault, times=times)
+            assert type(await refusal(client, *path)) is Away
+        cluster.faults.add(hang=True)
+        assert "did not answer within 0.3 s" in str(await refusal(client, *path))
+
+        cluster.put_secret("team", "other", {"key": CANARY})
+        assert type(await refusal(client, "team", "other", "key")) is Refused
+        cluster.accounts.rotate(proxy)
+        assert type(await refusal(client, *path)) is Refused
+        with pytest.raises(Refused):
+            await client.probe()
+        cluster.mount(folder, proxy)
+        assert (await client.fetch(path)).value.reveal() == "sk-2"
+        cluster.delete_secret("team", "aisix-secret-openai")
+        assert type(await refusal(client, *path)) is NoSuchSecret
+        await client.aclose()
+    assert {seen.method for seen in cluster.seen} == {"GET"}
+
+
+async def test_another_cluster_by_its_token(opened: Open, tmp_path: Path) -> None:
+    async with kubernetes_api(tmp_path) as cluster:
+        proxy = cluster.account("aisix", "proxy")
+        cluster.accounts.allow(proxy, "get", "secrets", "team")
+        cluster.put_secret("team", "s", {"key": "sk-1"})
+        client = opened(cluster.url, token=cluster.accounts.token(proxy), ca_cert=cluster.ca)
+        assert (await client.fetch(["team", "s", "key"])).value.reveal() == "sk-1"
+        await client.probe()
 
 
 async def test_a_certificate_authority_of_the_providers_own(opened: Open, tmp_path: Path) -> None:

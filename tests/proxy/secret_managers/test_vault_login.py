@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from aisix_proxy.secret_managers.vault_api import VaultApi
 from aisix_proxy.secret_managers.vault_login import Tokens, tokens_for
 
 from .scripted_api import Asked, ScriptedApi, SetClock, context, reply, scripted_api
+from tests.support.kubernetes_api import kubernetes_api
 from tests.support.openbao import BaoRefused, OpenBao
 
 pytestmark = pytest.mark.xdist_group("openbao")
@@ -180,7 +182,11 @@ async def test_refusals_of_one_token_lead_to_one_login_and_new_ones_to_none(open
         clock.move(11)
         assert await asyncio.gather(*(tokens.instead_of(old) for _ in range(5))) == ["t2"] * 5
         assert await tokens.instead_of("t2") is None
-    assert api.paths == [LOGIN, LOGIN]
+        clock.move(11)
+        assert await tokens.instead_of(old) == "t2", "a latecomer who was refused with the token before"
+        assert api.paths == [LOGIN, LOGIN]
+        clock.move(-3600)
+        assert await tokens.instead_of("t2") == "t3", "a clock that was set back says nothing of a token's age"
 
 
 @pytest.mark.parametrize(
@@ -239,3 +245,41 @@ async def test_a_real_approle(openbao: OpenBao, opened: Opened) -> None:
     clock.move(91)
     with pytest.raises(Refused, match="used up"):
         await tokens.current()
+
+
+async def test_the_service_account_of_the_pod(openbao: OpenBao, opened: Opened, tmp_path: Path) -> None:
+    """OpenBao asks the API server about the token, which runs in this loop."""
+    mount = f"kubernetes-{uuid.uuid4().hex[:8]}"
+    async with kubernetes_api(tmp_path / "cluster") as cluster:
+        server = {"host": cluster.url, "ca": cluster.ca, "reviewer": cluster.accounts.admin_token}
+        limits = {"accounts": "proxy", "namespaces": "aisix", "mount": mount}
+        await asyncio.to_thread(openbao.kubernetes, "aisix-proxy", ["default"], **server, **limits)
+        auth, clock = VaultKubernetes(role="aisix-proxy", mount=mount), SetClock()
+        folder = tmp_path / "account"
+        tokens = opened(openbao.address, auth, context(clock=clock, service_account=folder))
+
+        with pytest.raises(Refused, match="no readable token"):
+            await tokens.current()
+        cluster.mount(folder, cluster.account("elsewhere", "proxy"))
+        with pytest.raises(Refused, match=rf"refuses the login at auth/{mount} \(403\)"):
+            await tokens.current()
+        cluster.mount(folder, cluster.account("aisix", "proxy"))
+        first = await tokens.current()
+        openbao.read("auth/token/lookup-self", first)
+
+        clock.move(11)
+        cluster.accounts.rotate(cluster.account("aisix", "proxy"))
+        with pytest.raises(Refused):
+            await tokens.instead_of(first)
+        cluster.mount(folder, cluster.account("aisix", "proxy"))
+        assert await tokens.instead_of(first) not in (None, first)
+
+
+async def test_a_role_that_vault_does_not_have(openbao: OpenBao, opened: Opened, tmp_path: Path) -> None:
+    mount = f"kubernetes-{uuid.uuid4().hex[:8]}"
+    openbao.enable_login(mount, "kubernetes")
+    (tmp_path / "token").write_text(CANARY)
+    auth = VaultKubernetes(role="nobody", mount=mount)
+    with pytest.raises(Refused) as raised:
+        await opened(openbao.address, auth, context(service_account=tmp_path)).current()
+    assert CANARY not in str(raised.value)
