@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aisix_admin.masks import restore
 from aisix_admin.schemas import MOST_FLAWS, MOST_WRONG, Tagged, flaws, schema_class
-from aisix_common.resources import GUARDRAILS, KINDS, RATE_LIMIT_POLICIES, Kind, Refused, check
+from aisix_common.resources import ALL_KINDS, GUARDRAILS, RATE_LIMIT_POLICIES, Kind, Refused, check
 from aisix_common.resources.reading import one_spelling
 from aisix_common.resources.walker import walk
 
@@ -29,7 +29,7 @@ def load(kind: str) -> list[Case]:
     return msgspec.json.decode((CASES / f"{kind}.json").read_bytes(), type=list[Case])
 
 
-ALL = [pytest.param(kind, case, id=f"{kind.name}: {case.name}") for kind in KINDS for case in load(kind.name)]
+ALL = [pytest.param(kind, case, id=f"{kind.name}: {case.name}") for kind in ALL_KINDS for case in load(kind.name)]
 CANARY = "sk-canary"
 
 
@@ -83,7 +83,7 @@ def changed(document: Any, at: tuple[Any, ...], change: Any) -> Any:
     return [changed(item, at[1:], change) if place == at[0] else item for place, item in enumerate(document)]
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", ALL_KINDS, ids=lambda kind: kind.name)
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_mutations(kind: Kind[Any], data: st.DataObject) -> None:
@@ -119,12 +119,12 @@ def without(container: Any, part: Any) -> Any:
 
 def test_names_are_one_for_each_kind() -> None:
     """Structs that two kinds share differ in what they think of null, and must not be one schema."""
-    names = [schema_class(kind).__name__ for kind in KINDS]
-    assert names == [kind.type_name for kind in KINDS]
+    names = [schema_class(kind).__name__ for kind in ALL_KINDS]
+    assert names == [kind.type_name for kind in ALL_KINDS]
     assert len(set(names)) == len(names)
     nested = {
         type(field.schema).__name__
-        for kind in KINDS
+        for kind in ALL_KINDS
         for name, field in schema_class(kind)().fields.items()
         if name in ("rate_limit", "limits") and hasattr(field, "schema")
     }

@@ -27,8 +27,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from aisix_common.resources import BY_NAME
+
 from tests.support.admin import RunningAdmin
-from tests.support.documents import SAMPLES, SET, Sample
+from tests.support.documents import SET, Sample
 
 Operation: TypeAlias = APIOperation[Any, Any, Any, Any]
 Case: TypeAlias = schemathesis.Case[Any]
@@ -39,6 +41,14 @@ MANY: Final[Mapping[GenerationMode, int]] = {GenerationMode.POSITIVE: 9, Generat
 FEW: Final[Mapping[GenerationMode, int]] = {GenerationMode.POSITIVE: 2, GenerationMode.NEGATIVE: 1}
 PLAYGROUND: Final = "POST /playground/chat/completions"
 CHECKS: Final = (status_code_conformance, content_type_conformance, response_schema_conformance)
+EVERY: Final = (
+    *SET,
+    Sample(
+        "secret_providers",
+        {"manager": "vault", "name": "main", "uri": "http://127.0.0.1:1", "auth": {"method": "token", "token": "t"}},
+        {"kv_version": "v1"},
+    ),
+)
 NEW: Final = {"key_hash": "5" * 64}
 """What a second row of a kind has in place of its unique field; for all others the field's own name."""
 
@@ -67,6 +77,8 @@ def of_kind(sample: Sample) -> Iterator[Ask]:
     yield Ask(f"POST {one}/rollback", {}, {"version": 1})
     if sample.kind == "api_keys":
         yield Ask(f"POST {one}/rotate", {}, {"overlap_seconds": 60})
+    if sample.kind == "secret_providers":
+        yield Ask(f"POST {one}/test", {}, {"path": "team/openai/key"})
     yield Ask(f"DELETE {one}", {"force": True, "wait": "0s"})
     other = {sample.name: NEW.get(sample.name, sample.name)} if sample.name else {}
     yield Ask(f"POST {kind}", {}, {**document, **other})
@@ -76,7 +88,7 @@ def of_kind(sample: Sample) -> Iterator[Ask]:
 
 def of_no_kind() -> Iterator[Ask]:
     """All other calls."""
-    members = [sample.member for sample in SET]
+    members = [sample.member for sample in EVERY]
     yield Ask("GET /admin/v1/models/status")
     yield Ask("GET /admin/v1/health")
     yield Ask("GET /admin/v1/instances")
@@ -145,20 +157,20 @@ class Described:
 def kind_of(operation: Operation) -> str:
     """The kind that a path is about; empty: none."""
     part = operation.path.removeprefix("/admin/v1/").partition("/")[0]
-    return part if part in SAMPLES and not operation.path.endswith("/status") else ""
+    return part if part in BY_NAME and not operation.path.endswith("/status") else ""
 
 
 @pytest.fixture
 async def described(admin: RunningAdmin) -> Described:
     """The admin with one resource of every kind, with the id `<kind>-1`."""
-    assert (await admin.call("POST", "/apply", {"resources": [sample.member for sample in SET]}))[0] == 200
+    assert (await admin.call("POST", "/apply", {"resources": [sample.member for sample in EVERY]}))[0] == 200
     return Described((await admin.send("GET", "/admin/openapi.json", headers={})).json, admin)
 
 
 @pytest.mark.timeout(180)
 async def test_every_operation_does_what_it_is_there_for(described: Described) -> None:
     asked = set()
-    for sample in SET:
+    for sample in EVERY:
         made = ""
         for ask in of_kind(sample):
             asked.add(ask.label)
@@ -175,8 +187,9 @@ async def test_every_operation_does_what_it_is_there_for(described: Described) -
 async def test_whatever_is_asked_the_answer_is_described(admin: RunningAdmin, described: Described) -> None:
     wrong: list[str] = []
     for label, operation in described.operations.items():
-        for sample in SET:  # what the operation before may have changed
-            await admin.etcd.put(f"{admin.prefix}/{sample.kind}/{sample.kind}-1", json.encode(sample.document))
+        for sample in EVERY:  # what the operation before may have changed
+            root = ("/ext" if BY_NAME[sample.kind].external else "") + admin.prefix
+            await admin.etcd.put(f"{root}/{sample.kind}/{sample.kind}-1", json.encode(sample.document))
         if operation.path.endswith("/restore"):
             await admin.send("DELETE", operation.path.removeprefix("/admin/v1").replace("restore", "?force=true"))
         try:
