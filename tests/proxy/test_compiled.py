@@ -5,7 +5,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from aisix_common.resources import hash_key
-from aisix_common.snapshot import Snapshot
+from aisix_common.snapshot import Snapshot, apply
+from aisix_common.store.types import Changes, Deleted, KeyValue
 from aisix_proxy.compiled import Compiled, CompiledKey, Live
 from aisix_proxy.compiled_model import CompiledModel, Defaults
 
@@ -128,6 +129,25 @@ def test_exact_names_come_before_wildcards_and_longer_patterns_first() -> None:
 
 def test_a_model_nobody_configured() -> None:
     assert compiled(standard()).model("nope") is None
+
+
+def test_a_provider_key_that_is_out_of_service_is_told_from_one_that_is_not_there() -> None:
+    def problem(one: Compiled) -> tuple[int, str]:
+        found = model_of(one).problem
+        assert found is not None
+        return found.status, found.summary
+
+    rows = (model(), api_key())
+    without = snapshot_of(*rows)
+    first = compiled(without)
+    assert problem(first) == (400, "provider_key_id names no provider key")
+    bad = KeyValue("/aisix/provider_keys/pk-1", b"{}", 20, 20)
+    out = compiled(apply(without, Changes((bad,), 20), NOON), first)
+    assert problem(out) == (503, "its provider key is out of service")
+    gone = compiled(apply(out.snapshot, Changes((Deleted(bad.key, 21),), 21), NOON), out)
+    assert problem(gone) == (400, "provider_key_id names no provider key")
+    good = compiled(changed(gone.snapshot, provider_key()), gone)
+    assert model_of(good).problem is None
 
 
 def test_problems_are_listed() -> None:

@@ -106,6 +106,17 @@ def test_what_cannot_be_served(model_row: Row, key_row: Row | None, status: int,
     assert found.problem.summary
 
 
+def test_a_provider_key_that_is_out_of_service() -> None:
+    (entry,) = snapshot_of(model()).table(Model).by_id.values()
+    found = compile_model(entry, None, Defaults(0, 0), key_is_out=True).problem
+    assert found is not None
+    assert (found.status, found.type) == (503, "provider_unavailable")
+    assert found.message == (
+        'model "demo-model" cannot be served: its provider key is out of service;'
+        " the gateway's /status/config tells why"
+    )
+
+
 @pytest.mark.parametrize("fields", [{"provider": "openai"}, {"provider": "", "adapter": "openai"}, {"provider": ""}])
 def test_wires_that_are_spoken(fields: dict[str, str]) -> None:
     assert target(model(), provider_key(**fields)).wire == "openai"

@@ -76,6 +76,14 @@ async def test_ways_to_carry_a_key(headers: list[tuple[str, str]]) -> None:
     assert world.value("aisix_auth_decisions_total", result="allowed", method="api_key") == 2
 
 
+@pytest.mark.parametrize("text", ["$secret://vault/p/k", "$SECRET://vault/p/k", "$Env://AISIX_SECRET_X"])
+async def test_the_text_of_a_reference_is_never_a_key(text: str) -> None:
+    """Not even where somebody has stored its hash."""
+    world = make(snapshot_of(provider_key(), model(), api_key(text)))
+    with pytest.raises(Unauthenticated):
+        await authenticate(exchange_of(world, headers=[("Authorization", f"Bearer {text}")]))
+
+
 MISSING = "Missing API key in request"
 INVALID = "Invalid API key"
 REFUSED: list[tuple[list[tuple[str, str]], str]] = [
@@ -93,6 +101,8 @@ REFUSED: list[tuple[list[tuple[str, str]], str]] = [
     ([("x-api-key", KEY), ("x-api-key", "other")], INVALID),
     ([("Authorization", "Bearer $secret://vault/p/k")], INVALID),
     ([("Authorization", "$env://AISIX_SECRET_X")], INVALID),
+    ([("Authorization", "bearer $SECRET://vault/p/k")], INVALID),
+    ([("x-api-key", "$Env://AISIX_SECRET_X")], INVALID),
     ([("Authorization", "Bearer ' OR 1=1 --")], INVALID),
     ([("Authorization", "Bearer k\udcff\u2603")], INVALID),
 ]
