@@ -313,7 +313,8 @@ class Hidden(Text):
     """A sensitive JSON string."""
 
     def __init__(self, **options: Any) -> None:
-        metadata = {"format": "password", "description": "Shown as `***`; written back as `***` it is kept. May be a secret reference, shown as it is."}
+        about = "Shown as `***`; written back as `***` it is kept. May be a secret reference, shown as it is."
+        metadata = {"format": "password", "description": about}
         super().__init__(metadata={**metadata, **options.pop("metadata", {})}, **options)
 
 
