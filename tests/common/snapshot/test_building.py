@@ -153,6 +153,7 @@ class TestLastGood:
         assert snapshot.rejected["/aisix/api_keys/a"].stale_since == NOON
         assert snapshot.rejected["/aisix/api_keys/b"].stale_since is None
         assert snapshot.apply_seq == 1
+        assert snapshot.touched is None, "the last good value was never handed out"
 
 
 class TestWhatChanged:

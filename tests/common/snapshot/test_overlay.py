@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aisix_common.resources import API_KEYS, ApiKey, Kind, ProviderKey, Rejected, hash_key
@@ -324,6 +324,7 @@ def by_hand(base: Snapshot, managers: Managers) -> dict[str, str]:
 
 
 @given(STEPS)
+@settings(deadline=None)
 def test_any_history_ends_in_what_is_made_from_nothing(steps: list[Any]) -> None:
     stage, revision, skip = Stage(), 1, False
     rows: dict[str, KeyValue] = {}

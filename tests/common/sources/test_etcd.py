@@ -310,7 +310,11 @@ class TestSealedSecrets:
     async def test_before_anything_was_read(self, stage: Stage) -> None:
         stage.source.rekeyed()
         async with stage.playing():
-            await stage.script.feed(Lost("no route"), listing(provider_key("k", 1)))
+            await stage.script.feed(Lost("no route"))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert stage.seen == []
+            await stage.script.feed(listing(provider_key("k", 1)))
             assert stage.source.snapshot.apply_seq == 1
             await stage.rekey(BOTH)
             assert stage.secrets == {"k": CLEAR}

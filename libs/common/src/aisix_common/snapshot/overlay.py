@@ -82,7 +82,7 @@ class Overlay:
         todo = changed | (again & held)
         if not todo:
             return last if last.base is table else _Layer(table, last.derived, held, last.refused)
-        refused = {id: row for id, row in last.refused.items() if id in held and id not in todo}
+        refused = {id: row for id, row in last.refused.items() if id not in todo}
         if last.held:
             draft = TableDraft(kind, last.derived)
         else:  # so far the base itself was served
