@@ -7,8 +7,11 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+RUN_STAMP := $(VENV)/.installed-run
 STAMP := $(VENV)/.installed
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt
 DISTS := libs/common services/proxy services/admin services/cloud-agent
+EXTRAS := services/proxy[aws,azure,gcp]
 CODE := $(DISTS:%=%/src) tests deploy/local
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
@@ -18,18 +21,25 @@ BENCH_ARGS ?=
 help: ## print this list
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-$(STAMP): constraints.txt requirements-dev.txt $(DISTS:%=%/pyproject.toml)
+# What `make run` needs: the gateway itself, and an etcd.
+$(RUN_STAMP): constraints.txt requirements-run.txt $(DISTS:%=%/pyproject.toml)
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and none was found on PATH (set PYTHON=/path/to/python3)"; exit 1; }
-	@echo "setup: $(PYTHON) -> $(VENV) (about a minute the first time)"
+	@echo "setup: $(PYTHON) -> $(VENV), what the gateway needs (about half a minute the first time)"
 	@# A first run that was interrupted leaves an environment without pip: make that one anew.
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt $(DISTS:%=-e %)
+	@$(PIP) -r requirements-run.txt
+	@$(PIP) $(DISTS:%=-e %)
+	@touch $@
+
+# What tests and checks need besides: the tools, the real peers of the tests, and what the proxy loads on demand.
+$(STAMP): $(RUN_STAMP) requirements-dev.txt
+	@echo "setup: $(VENV), what tests and checks need (a minute or two more the first time)"
+	@$(PIP) -r requirements-dev.txt $(foreach dist,$(EXTRAS),-e '$(dist)')
 	@touch $@
 
 setup: $(STAMP) ## create .venv and install everything from constraints.txt
 
-run: $(STAMP) ## run etcd, the gateway and a demo provider, and print a curl that answers (Ctrl-C stops all)
+run: $(RUN_STAMP) ## run etcd, the gateway and a demo provider, and print a curl that answers (Ctrl-C stops all)
 	@exec $(BIN)/python -m deploy.local
 
 test: $(STAMP) ## every test, with real etcd and real processes

@@ -7,6 +7,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -159,11 +160,12 @@ def unpinned(root: Path) -> list[str]:
         if not re.fullmatch(r"[\w.\-]+==[\w.+]+", line)
     ]
     pinned = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in lines}
-    wanted = {
-        line.strip() for line in (root / "requirements-dev.txt").read_text().splitlines() if line and line[0] != "#"
-    }
+    wanted: set[str] = set()
+    for file in root.glob("requirements-*.txt"):
+        wanted |= {line.strip() for line in file.read_text().splitlines() if line and line[0] != "#"}
     for file in root.glob("*/*/pyproject.toml"):
-        wanted |= set(tomllib.loads(file.read_text())["project"]["dependencies"])
+        project = tomllib.loads(file.read_text())["project"]
+        wanted |= {*project["dependencies"], *chain(*project.get("optional-dependencies", {}).values())}
     for requirement in sorted(wanted):
         name = re.sub(r"[-_.]+", "-", re.split(r"[=<>;\[ ]", requirement)[0]).lower()
         if name not in pinned and not name.startswith("aisix-"):

@@ -34,6 +34,12 @@ VIOLATIONS = [
     (checks.patched_tests, "tests/proxy/test_x.py", "def test(monkeypatch): monkeypatch.setattr(a, 'b', 1)\n"),
     (checks.version_disagreements, "libs/common/src/aisix_common/version.py", 'VERSION: Final = "9.9.9"\n'),
     (checks.unpinned, "requirements-dev.txt", "some-new-tool\n"),
+    (checks.unpinned, "requirements-run.txt", "some-new-tool\n"),
+    (
+        checks.unpinned,
+        "services/proxy/pyproject.toml",
+        '[project]\nversion = "0.1.0"\ndependencies = []\noptional-dependencies = {x = ["some-new-library>=1"]}\n',
+    ),
     (checks.unpinned, "constraints.txt", "aiohttp>=3\n"),
 ]
 
