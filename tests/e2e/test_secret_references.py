@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -20,7 +21,7 @@ from aisix_common.secrets.probe import Probe, ProbeAnswer, answers_prefix, decod
 from aisix_common.secrets.rows import context
 from aisix_common.service import Lifecycle
 from aisix_common.settings import Address, Etcd, Settings
-from aisix_common.settings.control import KeyringKey, Managed, Secrets
+from aisix_common.settings.control import KeyringKey, Managed, SecretProvider, Secrets
 from aisix_common.settings.listeners import Proxy
 from aisix_common.settings.observability import Metrics as MetricsSettings
 from aisix_common.settings.observability import Observability, Prometheus
@@ -34,6 +35,8 @@ from tests.support.builders import Lines, Row, api_key, chat, model, provider_ke
 from tests.support.etcd import EtcdServer
 from tests.support.openbao import OpenBao
 from tests.support.raw_http import Response, ask, request
+
+pytestmark = pytest.mark.e2e
 
 FIRST, SECOND = "sk-caller-of-the-manager-1", "sk-caller-of-the-manager-2"
 CALLER_REFERENCE: Final = "$secret://vault/api-key-path/my-key"
@@ -220,6 +223,38 @@ async def test_a_new_key_of_the_keyring_opens_what_the_one_before_did_not(
         file.write_text(right)
         await gateway.until(lambda answer: answer.status == 200)
         assert gateway.sent() == {"Bearer sk-upstream-1"}
+
+
+async def test_a_resources_file_names_secrets_of_the_managers_in_config_yaml(
+    etcd: EtcdServer, tmp_path: Path, openbao: OpenBao
+) -> None:
+    openbao.put("in-file/openai", {"key": "sk-upstream-1"})
+    options = {"uri": openbao.address, "auth": {"method": "token", "token": "$env://AISIX_SECRET_TOKEN"}}
+    manager = SecretProvider(id="main", manager="vault", options=options)
+    file = tmp_path / "resources.yaml"
+    made = msgspec.structs.replace(settings(etcd, "/unused", tmp_path, providers=(manager,)), resources_file=str(file))
+    environ = {"AISIX_SECRET_TOKEN": openbao.root_token, "AISIX_SECRET_CALLER": FIRST}
+    text = """
+_format_version: "1"
+provider_keys:
+- {display_name: demo, provider: openai, api_key: "$secret://vault/in-file/openai/key", api_base: "%s"}
+models:
+- {display_name: demo-model, provider: openai, model_name: gpt-4o, provider_key: demo}
+api_keys:
+- {display_name: tests, key_hash: "$env://AISIX_SECRET_CALLER", allowed_models: ["*"]}
+"""
+    async with providers.running() as provider:
+        file.write_text(text % provider.base)
+        async with running(made, etcd, environ) as gateway:
+            await gateway.until(lambda answer: answer.status == 200)
+            file.write_text(text.replace("in-file/openai/key", "in-file/openai/none") % provider.base)
+            gateway.lifecycle.reload()
+            answer = await gateway.until(lambda answer: answer.status != 200)
+            assert answer.status == 503
+            file.write_text(text % provider.base)
+            gateway.lifecycle.reload()
+            await gateway.until(lambda answer: answer.status == 200)
+        assert {each.headers["authorization"] for each in provider.requests} == {"Bearer sk-upstream-1"}
 
 
 @dataclass

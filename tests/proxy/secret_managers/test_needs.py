@@ -14,6 +14,8 @@ def test_references_live_as_long_as_somebody_needs_them() -> None:
     needs.put(A, frozenset({"z"}))
     assert forgotten == ["x"]
     assert needs.users(["y"]) == [B]
+    assert needs.any_of({"api_keys": {"a", "b"}})
+    assert not needs.any_of({"api_keys": {"a"}, "models": {"b"}})
     needs.keep(frozenset({A}))
     assert forgotten == ["x", "y"]
     assert (list(needs), len(needs)) == ([A], 1)

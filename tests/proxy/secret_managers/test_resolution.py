@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from aisix_common.resources import API_KEYS, MCP_SERVERS, PROVIDER_KEYS, Kind, Loaded, Rejected, hash_key, read
+from aisix_common.resources.concealed import references_in
 from aisix_common.secret import Secret
 from aisix_proxy.secret_managers.resolution import resolve, usable
 
@@ -21,7 +22,8 @@ def value_of(kind: Kind[Any], document: dict[str, Any]) -> Any:
 
 def resolved(kind: Kind[Any], document: dict[str, Any], **secrets: str) -> Any:
     texts = {f"$secret://vault/v/a/{name}": Secret(text) for name, text in secrets.items()}
-    return resolve(kind, value_of(kind, document), texts.__getitem__)
+    value = value_of(kind, document)
+    return resolve(kind, value, references_in(kind, value), texts.__getitem__)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_the_rules_of_the_kind_hold_for_the_secret_too() -> None:
 
     kind = Kind("provider_keys", PROVIDER_KEYS.struct, "display_name", PROVIDER_KEYS.nulls, rules=rules)
     value = value_of(PROVIDER_KEYS, {"display_name": "acme", "provider": "openai", "api_key": REF})
-    resolve(kind, value, lambda text: Secret("sk-1"))
+    resolve(kind, value, references_in(kind, value), lambda text: Secret("sk-1"))
     assert calls == [("sk-1", False)]
 
 

@@ -120,7 +120,8 @@ class Client:
     def _with_own_secrets(self) -> Any:
         """The provider with its `$env://` references resolved."""
         had: dict[str, Secret] = {}
-        for _, text in references_in(SECRET_PROVIDERS, self.provider):
+        references = list(references_in(SECRET_PROVIDERS, self.provider))
+        for _, text in references:
             try:
                 reference = parse(text)
                 if not isinstance(reference, EnvReference):
@@ -130,7 +131,7 @@ class Client:
                 raise Unusable(f"the provider {self.provider.identity} cannot be used: {text} {error}") from None
         if not had:
             return self.provider
-        made = resolve(SECRET_PROVIDERS, self.provider, had.__getitem__)
+        made = resolve(SECRET_PROVIDERS, self.provider, references, had.__getitem__)
         if isinstance(made, Rejected):
             raise Unusable(f"the provider {self.provider.identity} cannot be used: {made.message}")
         return made

@@ -1,6 +1,6 @@
 """Which row needs which references. Pure bookkeeping: what nobody needs is not kept."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Final, TypeAlias
 
 Row: TypeAlias = tuple[str, str]
@@ -22,6 +22,10 @@ class Needs:
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self._rows)
+
+    def any_of(self, touched: Mapping[str, Set[str]]) -> bool:
+        """Whether one of these rows (ids by kind) holds references, as far as is known here."""
+        return any((kind, id) in self._rows for kind, ids in touched.items() for id in ids)
 
     def put(self, row: Row, texts: frozenset[str]) -> None:
         """The row needs these references and no others."""

@@ -6,11 +6,11 @@ file's line end, an empty value or another reference must not become a credentia
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from aisix_common.resources import Kind, Rejected
-from aisix_common.resources.concealed import references_in, resolved
+from aisix_common.resources.concealed import resolved
 from aisix_common.resources.flaw import Flaw, Path
 from aisix_common.secret import Secret, is_reference, is_sealed
 
@@ -50,13 +50,16 @@ def _as_key(text: str) -> Secret | str:
     return Secret(text)
 
 
-def resolve(kind: Kind[Any], value: Any, had: Callable[[str], Secret]) -> Any | Rejected:
+def resolve(
+    kind: Kind[Any], value: Any, references: Iterable[tuple[Path, str]], had: Callable[[str], Secret]
+) -> Any | Rejected:
     """`value` with the secrets that `had` gives for its references' texts, or why it cannot be served with them.
 
-    All of them are had. A text that stands in two places is judged for each.
+    `references` are those of the value, with their paths. All of them are had. A text that stands in two places is
+    judged for each.
     """
     clean: dict[str, Secret] = {}
-    for at, text in references_in(kind, value):
+    for at, text in references:
         judged = usable(had(text), key=at[0] in kind.resolvable)
         if isinstance(judged, str):
             return unresolved(at, judged)

@@ -33,8 +33,8 @@ COLLECT_SECONDS: Final = 0.05
 """For how long outcomes are collected before rows are served anew."""
 START_SECONDS: Final = 5.0
 """How long a start waits for the providers, and for the first fetches, at most."""
-_AT_ONCE: Final = 500
-"""Rows that are served anew before the loop gets its turn."""
+_AT_ONCE: Final = 32
+"""Rows that are served anew before the loop gets its turn: a few milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,9 @@ class Resolver:
             self._start_ends = _now() + START_SECONDS
         self._base = snapshot
         self._apply({})
+        touched = snapshot.touched
+        if self._needs and (touched is None or self._needs.any_of(touched)):
+            self._needs.keep(self._overlay.holders)
         self._wake.set()
 
     def providers(self, snapshot: Snapshot | None) -> None:
@@ -205,8 +208,6 @@ class Resolver:
         if self._base is None:
             return
         derived = self._overlay.apply(self._base, self._replace, again, self._setup.clock.now())
-        if self._needs or self._overlay.holders:
-            self._needs.keep(self._overlay.holders)
         before, self._served = self._served, derived
         if again and before is not None and _same(before, derived) and not self._consumer_failed:
             return
@@ -229,10 +230,11 @@ class Resolver:
     def _replace(self, kind: Kind[Any], entry: Entry[Any]) -> Any | Rejected | None:
         """What is served for a row with references: what `Overlay` asks."""
         now = _now()
+        references = list(references_in(kind, entry.value))
         texts: dict[str, str] = {}
         wrong: Rejected | None = None
         waits: Rejected | None = None
-        for at, text in references_in(kind, entry.value):
+        for at, text in references:
             texts[text], known = self._look_up(text, now)
             if known.state == "failed":
                 wrong = wrong or unresolved(at, known.reason)
@@ -243,7 +245,7 @@ class Resolver:
             return wrong
         if waits is not None:
             return self._earlier(kind, entry) or waits
-        return resolve(kind, entry.value, lambda text: self._value(texts[text])) if texts else None
+        return resolve(kind, entry.value, references, lambda text: self._value(texts[text])) if texts else None
 
     def _look_up(self, text: str, now: float) -> tuple[str, Known]:
         """What the cache has for a reference, and under which name."""
