@@ -17,12 +17,10 @@ import msgspec
 from aisix_common.clock import SYSTEM_CLOCK, Clock, rfc3339
 from aisix_common.logs import get_logger
 from aisix_common.metrics import Metrics
-from aisix_common.outbound import Guard, open_session
-from aisix_common.outbound.addresses import Reach
 from aisix_common.resources import EXTERNAL_KINDS
 from aisix_common.secrets.envelope import Keyring
 from aisix_common.secrets.keyring_files import KeyringFiles
-from aisix_common.secrets.providers import configured, env_policy
+from aisix_common.secrets.providers import configured
 from aisix_common.service import Lifecycle, Listener, metrics_listener, new_request_id
 from aisix_common.settings import Settings
 from aisix_common.snapshot import Snapshot, empty
@@ -43,13 +41,12 @@ from .endpoints import ENDPOINTS
 from .endpoints._edge import Edge
 from .pipeline.client_address import AddressRule
 from .pipeline.services import Services, Upstream
-from .secret_managers.base import Context, Make
-from .secret_managers.cache import Timing
-from .secret_managers.clients import Making
+from .secret_managers.base import Make
 from .secret_managers.probing import Answerer, Probing
 from .secret_managers.registry import MAKERS
 from .secret_managers.report import named
 from .secret_managers.resolver import Resolver, Setup
+from .secret_managers.settled import making_of, timing_of
 from .status import Followed, StatusPages
 from .telemetry.access_log import AccessLog, LineSink
 from .telemetry.client_type import ClientTypes
@@ -205,20 +202,11 @@ class _Secrets:
 def _secrets(
     settings: Settings, process: Process, services: Services, metrics: Metrics, replacements: Replacements
 ) -> _Secrets:
-    secrets = settings.secrets
-    guard = Guard(Reach.OPERATOR, settings.upstream.metadata_hosts)
-    timeout = secrets.timeout_ms / 1000
-    context = Context(
-        open_session=lambda ca_pem: open_session(guard, ca_pem, timeout=timeout),
-        environ=process.environ,
-        clock=services.clock,
-        timeout=timeout,
-        kubernetes_allow=secrets.kubernetes_allow,
-    )
     secret_metrics = SecretMetrics(metrics)
+    making = making_of(settings, process.environ, services.clock, replacements.secret_managers or MAKERS)
     setup = Setup(
-        timing=Timing(secrets.refresh_secs, secrets.retry_secs, secrets.stale_max_secs, timeout),
-        making=Making(replacements.secret_managers or MAKERS, context, env_policy(settings)),
+        timing=timing_of(settings),
+        making=making,
         configured=configured(settings),
         clock=services.clock,
         random=services.random,
