@@ -99,6 +99,9 @@ class Overlay:
         return _Layer(table, draft.finish(), held, refused)
 
     def _told(self, base: Snapshot, layers: Mapping[str, _Layer], now: datetime) -> Snapshot:
+        plain = self._plain and not any(layer.held for layer in layers.values())
+        if plain and (base.touched is None or self._base.apply_seq == 0):  # all of it is new: nothing to compare
+            return base
         touched: dict[str, frozenset[str]] = {}
         changed = self._derived.apply_seq == 0 and base.apply_seq > 0
         for name, layer in layers.items():
@@ -111,9 +114,10 @@ class Overlay:
         whole = base.touched is None and base is not self._base
         if whole:  # of a file whose hash is told, the number moves with it
             changed = changed or base.apply_seq > self._base.apply_seq
-        if self._plain and not any(layer.held for layer in layers.values()):
-            told = base.touched is None or _within(touched, base.touched)
-            return base if told else replace(base, touched=touched)  # some were left out in between
+        if plain:  # some snapshots may have been left out in between
+            return (
+                base if base.touched is not None and _within(touched, base.touched) else replace(base, touched=touched)
+            )
         return Snapshot(
             prefix=base.prefix,
             revision=base.revision,
