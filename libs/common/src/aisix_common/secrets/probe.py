@@ -40,7 +40,7 @@ class ProbeAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """Milliseconds that it took."""
 
 
-_Row = TypeVar("_Row", Probe, ProbeAnswer)
+_Row = TypeVar("_Row", bound="Probe | ProbeAnswer")
 
 
 def probes_prefix(run_root: str) -> str:
