@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from aisix_common.secrets.envelope import new_key
 from aisix_common.store.client import EtcdClient, EtcdOptions
 
 from tests.support.consistency import everything
@@ -23,7 +24,10 @@ WRITERS = 6
 
 @pytest.mark.timeout(90)
 async def test_an_admin_that_is_killed_under_writes(etcd: EtcdServer, etcd_prefix: str, tmp_path: Path) -> None:
-    config, ports = write_config(tmp_path, etcd.endpoint, etcd_prefix, {"admin": {"metrics_addr": ""}})
+    (tmp_path / "k1").write_text(new_key())
+    keyring = [{"id": "k1", "file": str(tmp_path / "k1")}]
+    more = {"admin": {"metrics_addr": ""}, "secrets": {"keyring": keyring}}
+    config, ports = write_config(tmp_path, etcd.endpoint, etcd_prefix, more)
     url = f"http://127.0.0.1:{ports[1]}"
     names = itertools.count()
     promised: dict[str, Any] = {}
