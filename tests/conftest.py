@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadGroupScheduling
 
 from tests.support.etcd import EtcdServer, binary
 from tests.support.moto_aws import MotoAws
@@ -13,6 +15,20 @@ from tests.support.openbao import OpenBao
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the golden files anew; review the diff")
+
+
+class ByFile(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no types
+    """What pytest-xdist hands to its workers: whole files, or groups (`xdist_group`). A test at a time costs the
+    controller more than most of the tests take."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope: str = super()._split_scope(nodeid)
+        return scope.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile | None:
+    return ByFile(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_report_header() -> str:

@@ -84,7 +84,7 @@ def changed(document: Any, at: tuple[Any, ...], change: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS, ids=lambda kind: kind.name)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_mutations(kind: Kind[Any], data: st.DataObject) -> None:
     document = data.draw(

@@ -37,8 +37,8 @@ Case: TypeAlias = schemathesis.Case[Any]
 
 THOROUGHLY: Final = frozenset({"api_keys", "guardrails"})
 """Kinds share their handlers: these get many examples, as do calls that are of no kind, and the others a few."""
-MANY: Final[Mapping[GenerationMode, int]] = {GenerationMode.POSITIVE: 9, GenerationMode.NEGATIVE: 4}
-FEW: Final[Mapping[GenerationMode, int]] = {GenerationMode.POSITIVE: 2, GenerationMode.NEGATIVE: 1}
+MANY: Final[Mapping[GenerationMode, int]] = {GenerationMode.POSITIVE: 6, GenerationMode.NEGATIVE: 3}
+FEW: Final[Mapping[GenerationMode, int]] = {GenerationMode.POSITIVE: 1, GenerationMode.NEGATIVE: 1}
 PLAYGROUND: Final = "POST /playground/chat/completions"
 CHECKS: Final = (status_code_conformance, content_type_conformance, response_schema_conformance)
 EVERY: Final = (

@@ -92,7 +92,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("text", "where", "reason"), REFUSED)
+@pytest.mark.parametrize(("text", "where", "reason"), REFUSED, ids=range(len(REFUSED)))
 def test_refusal(text: str, where: str, reason: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load(text)
