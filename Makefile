@@ -43,7 +43,7 @@ run: $(RUN_STAMP) ## run etcd, the gateway and a demo provider, and print a curl
 	@exec $(BIN)/python -m deploy.local
 
 test: $(STAMP) ## every test, with real etcd and real processes
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
 
 e2e: $(STAMP) ## only the tests that use real processes and the official SDK
 	@$(BIN)/python -m pytest tests/e2e $(PYTEST_ARGS)

@@ -31,6 +31,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile 
     return ByFile(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Long texts are no names: a megabyte would stand in every report, and has to be the same in each worker."""
+    return f"{argname}-of-{len(val)}" if isinstance(val, str | bytes) and len(val) > 80 else None
+
+
 def pytest_report_header() -> str:
     """Say which etcd the tests ran against."""
     try:
