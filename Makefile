@@ -14,6 +14,8 @@ DISTS := libs/common services/proxy services/admin services/cloud-agent
 EXTRAS := services/proxy[aws,azure,gcp]
 CODE := $(DISTS:%=%/src) tests deploy/local
 PYTEST_ARGS ?=
+# Where an environment says that no bytecode is to be kept, every process of a test would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 BENCH_ARGS ?=
 
 .PHONY: help setup run test e2e bench lint types contracts check docs golden proto stats clean readme
