@@ -141,9 +141,11 @@ def write_config(
     return path, ports
 
 
-def start(folder: Path, config: Path, module: str = "aisix_common.cli") -> "subprocess.Popen[bytes]":
-    """Start `aisix` (or one service by its module) on `config`."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("AISIX_")}
+def start(
+    folder: Path, config: Path, module: str = "aisix_common.cli", environ: Mapping[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start `aisix` (or one service by its module) on `config`; `environ` comes on top of the environment."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("AISIX_")} | dict(environ or {})
     with (folder / "aisix.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", module, "--config", str(config)],
@@ -154,6 +156,16 @@ def start(folder: Path, config: Path, module: str = "aisix_common.cli") -> "subp
         )
 
 
+async def aisix(*arguments: str) -> tuple[int, str, str]:
+    """Run an `aisix` command to its end: exit code, stdout, stderr."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("AISIX_")}
+    command = [sys.executable, "-m", "aisix_common.cli", *arguments]
+    done = await asyncio.to_thread(
+        subprocess.run, command, env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
 @asynccontextmanager
 async def running(
     folder: Path,
@@ -162,11 +174,12 @@ async def running(
     *,
     more: Mapping[str, Any] | None = None,
     module: str = "aisix_common.cli",
+    environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Gateway]:
-    """A gateway that answers /readyz on both listeners (the proxy's alone when `module` is the proxy's)."""
+    """A gateway that answers /readyz on both listeners (on its own when `module` is one service)."""
     folder.mkdir(parents=True, exist_ok=True)
     config, ports = write_config(folder, endpoint, prefix, more or {})
-    process = start(folder, config, module)
+    process = start(folder, config, module, environ)
     timeout = aiohttp.ClientTimeout(total=30)
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as http:
         gateway = Gateway(process, http, ports, folder)
@@ -175,8 +188,8 @@ async def running(
             assert process.poll() is None, (
                 f"the gateway ended with {process.returncode}:\n{gateway.log.read_text()[-3000:]}"
             )
-            urls = [gateway.proxy] if module == "aisix_proxy" else [gateway.proxy, gateway.admin]
-            for url in urls:
+            own = {"aisix_proxy": [gateway.proxy], "aisix_admin": [gateway.admin]}
+            for url in own.get(module, [gateway.proxy, gateway.admin]):
                 async with http.get(f"{url}/readyz") as response:
                     if response.status != 200:
                         return False
