@@ -9,7 +9,7 @@ from msgspec import json
 from aisix_common.resources import GUARDRAILS, PROVIDER_KEYS, SECRET_PROVIDERS, Loaded, Rejected, read
 from aisix_common.secrets.envelope import NO_KEYRING, Keyring
 from aisix_common.secrets.rows import context
-from aisix_common.snapshot.opening import may_be_sealed, read_row
+from aisix_common.snapshot.opening import holds_references, may_be_sealed, read_row
 
 from .sealed import BOTH, CLEAR, IMPOSTOR, NEW, OLD, provider_key, sealed_row
 
@@ -134,3 +134,20 @@ def test_unknown_fields_are_still_told() -> None:
 def test_most_rows_show_that_nothing_is_sealed() -> None:
     assert may_be_sealed(SEALED)
     assert not may_be_sealed(provider_key("k", 1, NO_KEYRING).value)
+
+
+@pytest.mark.parametrize(
+    ("key", "refers"),
+    [
+        ("$secret://vault/main/a/b", True),
+        ("\\u0024env://AISIX_SECRET_A", True),
+        ("sk-$5", False),
+        ("enc:v1:", False),
+        ("sk-canary", False),
+    ],
+)
+def test_rows_that_hold_references_are_told(key: str, refers: bool) -> None:
+    raw = f'{{"display_name":"$env://no secret field","api_key":"{key}"}}'.encode()
+    outcome = read(PROVIDER_KEYS, raw)
+    assert isinstance(outcome, Loaded)
+    assert holds_references(PROVIDER_KEYS, raw, outcome.value) is refers

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aisix_common.snapshot.sharded import NOTHING, SMALL, Editor, Sharded, differing
+from aisix_common.snapshot.sharded import NOTHING, SMALL, Editor, Sharded, differing, sharing
 
 
 def made(items: dict[str, int]) -> Sharded[int]:
@@ -80,3 +80,21 @@ def test_shards_in_common_are_not_looked_at() -> None:
     changed = editor.done()
     assert sum(a is not b for a, b in zip(start.shards(), changed.shards(), strict=True)) == 1
     assert differing(start, changed) == {"5"}
+
+
+@pytest.mark.parametrize("size", [3, SMALL + 1])
+def test_a_map_that_was_made_anew_shares_what_it_has_in_common(size: int) -> None:
+    items = {str(n): object() for n in range(size)}
+    old, new = Editor[object](), Editor[object]()
+    for key in items:
+        old.put(key, items[key])
+    for key in reversed(items):
+        new.put(key, items[key])
+    new.put("1", object())
+    before, after = old.done(), new.done()
+    shared = sharing(before, after)
+    assert dict(shared) == dict(after)
+    assert len(shared) == size
+    assert differing(before, shared) == {"1"}
+    assert sum(a is not b for a, b in zip(before.shards(), shared.shards(), strict=True)) == 1
+    assert dict(sharing(NOTHING, after)) == dict(after)

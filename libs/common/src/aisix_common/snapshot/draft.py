@@ -3,6 +3,7 @@
 What does not change is shared with the snapshot it follows (see `sharded`).
 """
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +14,8 @@ from aisix_common.secrets.envelope import Keyring
 from aisix_common.store.types import KeyValue
 
 from .hashes import differs
-from .opening import may_be_sealed, read_row
-from .sharded import Editor, differing
+from .opening import holds_references, may_be_sealed, read_row
+from .sharded import Editor, differing, sharing
 from .table_draft import TableDraft
 from .tables import Entry, RejectedRow, Snapshot, Table, empty
 
@@ -113,7 +114,8 @@ class Draft:
             self.rejected.drop(row.key)
             if good is not None and _same(good, row):
                 return self._keep(draft, good)
-            entry = Entry(row_id, outcome.value, row.mod_revision, row.create_revision, row.value)
+            refers = holds_references(draft.kind, row.value, outcome.value)
+            entry = Entry(row_id, outcome.value, row.mod_revision, row.create_revision, row.value, refers)
             draft.put(entry, outcome.unknown)
             self.content_changed |= good is None or differs(good.raw, row.value)
             return None
@@ -156,15 +158,17 @@ class Draft:
     def _compared(self, tables: dict[str, Table[Any]]) -> dict[str, frozenset[str]]:
         """What differs between two full sets, by identity: rows that were taken over are the same objects.
 
-        Of a kind in which nothing differs the table before is taken, so that the next to look has nothing to compare.
+        What does not differ is taken from before, so that the next to look, on the event loop, has little to compare.
         """
         touched: dict[str, frozenset[str]] = {}
-        for name, table in tables.items():
+        for name, anew in tables.items():
             before = self.previous.tables[name]
-            ids = differing(before.by_id, table.by_id)
+            by_id, by_name = sharing(before.by_id, anew.by_id), sharing(before.by_name, anew.by_name)
+            ids = differing(before.by_id, by_id)
             if not ids:
                 tables[name] = before
                 continue
+            tables[name] = table = replace(anew, by_id=by_id, by_name=by_name)
             self.content_changed |= any(each not in table.by_id for each in ids)
             for contest in (before, table):
                 ids.update(*contest.contested.values())

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from aisix_common.resources import Kind, Loaded, Rejected, SecretJson, read
-from aisix_common.resources.concealed import secrets_in
+from aisix_common.resources.concealed import references_in, secrets_in
 from aisix_common.secret import SEALED
 from aisix_common.secrets.envelope import CannotOpen, Keyring
 from aisix_common.secrets.rows import opened
@@ -25,6 +25,13 @@ _NO_VALUE: Final = Rejected(
 def may_be_sealed(raw: bytes) -> bool:
     """Whether a row may hold a sealed secret. Cheap; False is certain."""
     return _SEALED in raw or _ESCAPE in raw
+
+
+def holds_references(kind: Kind[Any], raw: bytes, value: Any) -> bool:
+    """Whether the value of a row holds secret references. Most rows show by their bytes that they do not."""
+    if b"$" not in raw and not may_be_sealed(raw):
+        return False
+    return next(references_in(kind, value), None) is not None
 
 
 def read_row(kind: Kind[Any], id: str, raw: bytes, keyring: Keyring) -> Loaded[Any] | Rejected:

@@ -10,10 +10,8 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from aisix_common.resources import BY_NAME, KINDS, Kind, Rejected
-from aisix_common.resources.concealed import references_in
 
 from .hashes import differs
-from .opening import may_be_sealed
 from .sharded import Editor, Sharded, differing
 from .table_draft import TableDraft
 from .tables import Entry, RejectedRow, Snapshot, Table, Touched, empty
@@ -72,11 +70,14 @@ class Overlay:
         self, kind: Kind[Any], table: Table[Any], again: frozenset[str], replace: Replace, now: datetime
     ) -> _Layer:
         last = self._layers[kind.name]
-        changed = differing(last.base.by_id, table.by_id)
-        held = last.held
-        if changed:
+        if not len(last.base.by_id):  # a first listing: all of it is new
+            changed = {entry.id for entry in table.by_id.values() if entry.refers}
+            held = frozenset(changed)
+        elif changed := differing(last.base.by_id, table.by_id):
             entries = [entry for id in changed if (entry := table.by_id.get(id)) is not None]
-            held = (held - changed) | {entry.id for entry in entries if _refers(kind, entry)}
+            held = (last.held - changed) | {entry.id for entry in entries if entry.refers}
+        else:
+            held = last.held
         if not held:
             return _Layer(table, table)
         todo = changed | (again & held)
@@ -139,13 +140,6 @@ class Overlay:
                 known = base.rejected.get(key)
                 rejected.put(key, row if known is None else _worse(known, row))
         return rejected.done()
-
-
-def _refers(kind: Kind[Any], entry: Entry[Any]) -> bool:
-    """Whether a row holds references. Most rows show by their bytes that they do not."""
-    if b"$" not in entry.raw and not may_be_sealed(entry.raw):
-        return False
-    return next(references_in(kind, entry.value), None) is not None
 
 
 def _served(entry: Entry[Any], value: Any, before: Entry[Any] | None) -> Entry[Any]:
