@@ -4,7 +4,9 @@ import io
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,27 @@ def test_one_that_cannot_be_used(tmp_path: Path, said: Said, spoil: Callable[[Pa
         provided(settings(path), said.notes)
     assert reason in str(caught.value.problems[0])
     assert "canary" not in str(caught.value)
+
+
+def test_several_make_it_at_once(tmp_path: Path) -> None:
+    """Also of one process id, as in two containers that share a folder."""
+    path, together = tmp_path / "keyring.key", threading.Barrier(4)
+
+    def make(number: int) -> str:
+        together.wait()
+        try:
+            write_key(path)
+        except FileExistsError:
+            pass
+        return path.read_text()
+
+    for _ in range(20):
+        with ThreadPoolExecutor(4) as pool:
+            made = set(pool.map(make, range(4)))
+        assert len(made) == 1
+        decode_key(made.pop())
+        assert list(tmp_path.iterdir()) == [path]
+        path.unlink()
 
 
 def test_a_place_that_cannot_be_written_is_noted(tmp_path: Path, said: Said) -> None:

@@ -33,6 +33,12 @@ def test_a_key_in_a_file_once(tmp_path: Path) -> None:
     assert "never overwritten" in run.stderr
 
 
+@pytest.mark.parametrize("output", ["", ".", "/"])
+def test_a_key_in_a_file_without_a_name(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate-key", "-o", output]) == 1
+    assert capsys.readouterr().err.startswith("Error: ")
+
+
 @pytest.mark.parametrize("arguments", [(), ("rotate",), ("status",), ("reencrypt", "--conf", "x"), ("status", "x")])
 def test_a_wrong_command_line_is_2(arguments: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as caught:

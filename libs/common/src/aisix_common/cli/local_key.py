@@ -7,6 +7,7 @@ encrypted. Imports no resources and no etcd.
 import errno
 import json
 import os
+import secrets
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -67,8 +68,8 @@ def write_key(path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except FileExistsError:  # the folder is a file; only a key that is there may be told as such
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.unlink(missing_ok=True)
+    # Drawn, not our process id: in two containers that share the folder both are process 1.
+    unfinished = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:
@@ -93,11 +94,11 @@ def refuse_unusable(path: Path) -> None:
 
 
 def _wanted(settings: Settings) -> Path | None:
-    secrets = settings.secrets
-    none = secrets.keyring or secrets.allow_plaintext or settings.managed.enabled or not secrets.local_key_file.strip()
+    wanted, file = settings.secrets, settings.secrets.local_key_file.strip()
+    none = wanted.keyring or wanted.allow_plaintext or settings.managed.enabled or not file
     if none or settings.resources_file is not None:
         return None
-    return Path(os.path.abspath(secrets.local_key_file.strip()))
+    return Path(os.path.abspath(file))
 
 
 def _why_unusable(path: Path) -> str | None:
