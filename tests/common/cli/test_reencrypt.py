@@ -197,6 +197,29 @@ async def test_a_writer_with_an_older_keyring_is_told_of(stored: Stored) -> None
     assert "restart it, and run this again" in list(told(outcome, ring))[-1]
 
 
+async def test_a_writer_with_an_older_keyring_alone_is_stopped_before_the_last_look(stored: Stored) -> None:
+    """It writes as long as the canary lets it: here after the look that found nothing left to do."""
+    config = stored.config("k2", "k1")
+    key, value = stored.row("a", "k1")
+    looks = 0
+
+    def relapse() -> None:
+        nonlocal looks
+        looks += 1
+        canary = stored.etcd.ctl("get", stored.canary, "--print-value-only").strip().encode()
+        if looks == 2 and canary_of(canary) == "k1":
+            stored.etcd.ctl("put", key, value.decode())
+
+    async with stored.client() as client:
+        await client.put(key, value)
+        await client.put(stored.canary, canary_row(stored.keyring("k1")))
+        ring = stored.keyring("k2", "k1")
+        outcome = await Reencryption(client, settings_of(config, {}).etcd, ring, Relapsing(relapse)).run()
+        assert await under(stored, client) == ["k2"]
+    assert (outcome.settled, outcome.changed) == (True, 2)
+    assert list(told(outcome, ring))[-1].endswith(": k1")
+
+
 @pytest.mark.parametrize(
     ("outcome", "last"),
     [

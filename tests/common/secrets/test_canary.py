@@ -25,6 +25,7 @@ ROW = canary_row(K1)
         (b"{", K1, "is damaged"),
         (b"{}", K1, "is damaged"),
         (b'{"key":"k1","canary":"plain"}', K1, "is damaged"),
+        (ROW[:-1] + b',"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", K1, "is damaged"),
         (json.dumps({"key": "k1", "canary": K1.seal("other", CONTEXT)}).encode(), K1, "is another one"),
         (json.dumps({"key": "k1", "canary": K1.seal("aisix keyring", b"elsewhere")}).encode(), K1, "is another one"),
     ],

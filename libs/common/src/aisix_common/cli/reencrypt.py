@@ -136,9 +136,12 @@ class Reencryption:
         for _ in range(PASSES):
             before = self._outcome.changed
             await self._once()
-            if self._outcome.changed == before:
+            if self._outcome.changed > before:
+                continue
+            if not await self._renew_canary():
                 self._outcome.settled = True
                 break
+            # Only now are those stopped that do not know the first key: they may have written since this look.
         await self._renew_canary()
         return self._outcome
 
@@ -218,11 +221,15 @@ class Reencryption:
         except Unreadable:
             self._outcome.blind = True
 
-    async def _renew_canary(self) -> None:
-        """The canary under the first key, too: from now on a service that does not know it stores no secrets."""
+    async def _renew_canary(self) -> bool:
+        """The canary under the first key, too: from now on a service that does not know it stores no secrets. Whether
+        it was not so before. Raises Disagreed."""
+        if canary_of(self._canary.value) == self._keyring.first:
+            return False
         while canary_of(self._canary.value) != self._keyring.first:
             row = canary_row(self._keyring)
             await self._client.txn(
                 [unchanged(self._canary_key, self._canary.mod_revision)], [Put(self._canary_key, row)]
             )
             self._accept(await self._client.get(self._canary_key))
+        return True

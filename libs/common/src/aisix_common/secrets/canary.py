@@ -36,7 +36,7 @@ def canary_of(row: bytes) -> str | None:
     """The id of the key that a row is sealed with; None for what is no such row."""
     try:
         return key_id_of(msgspec.json.decode(row, type=Canary).canary)
-    except (msgspec.MsgspecError, ValueError):  # CannotOpen is one
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # CannotOpen is a ValueError
         return None
 
 
