@@ -306,6 +306,14 @@ def test_every_secret_has_a_variable_of_its_own() -> None:
     assert len(made.placeholders) == 3
 
 
+def test_keys_that_are_references_go_by_the_hashes_of_those() -> None:
+    texts = [f"$secret://vault/main/team/{name}" for name in ("a", "b")]
+    made = exported({f"api_keys/{text[-1]}": {"key_hash": text, "allowed_models": []} for text in texts})
+    assert made.sound, told(made)
+    for text in texts:
+        assert f'- display_name: apikey-{hash_key(text)[:16]}\n  key_hash: "${text}"\n' in made.text
+
+
 def test_keys_with_one_label_go_by_their_hashes() -> None:
     two = {"api_keys/1": KEY, "api_keys/2": {**KEY, "key_hash": hash_key("x")}}
     made = exported({key: {**value, "allowed_models": []} for key, value in two.items()})

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from aisix_common.resources import BY_NAME, Loaded, SecretJson, read
+from aisix_common.resources import BY_NAME, Loaded, SecretJson, hash_key, read
 from aisix_common.resources.concealed import secrets_in
-from aisix_common.secret import is_sealed
+from aisix_common.secret import is_reference, is_sealed
 from aisix_common.secrets.envelope import NO_KEYRING, CannotOpen, Keyring
 from aisix_common.secrets.rows import opened
 from aisix_common.store.types import KeyValue
@@ -119,12 +119,13 @@ def _name(kind: str, value: Any) -> str:
 
 
 def _key_names(rows: Mapping[str, Any]) -> dict[str, str]:
-    """Caller keys go by their label where only one has it; else by the beginning of their hash."""
+    """Caller keys go by their label where only one has it; else by the beginning of their hash, or of that of the
+    reference in its place: many references begin alike."""
     labels = Counter(value.display_name for value in rows.values())
     return {
         id: value.display_name
         if value.display_name and labels[value.display_name] == 1
-        else f"apikey-{value.key_hash[:16]}"
+        else f"apikey-{(hash_key(value.key_hash) if is_reference(value.key_hash) else value.key_hash)[:16]}"
         for id, value in rows.items()
     }
 
