@@ -1,5 +1,4 @@
-"""No secret lies in clear anywhere: etcd with its files, the proxies' caches, logs, answers, exports. And whoever has not
-the right keyring neither uses nor writes anything."""
+"""No secret lies in clear anywhere: etcd with its files, the proxies' caches, the log, answers, exports."""
 
 import asyncio
 import json
@@ -14,9 +13,7 @@ import pytest
 
 from aisix_admin.masks import secret_paths
 from aisix_common.resources import ALL_KINDS, BY_NAME
-from aisix_common.secrets.envelope import new_key
 
-from tests.support.documents import SET
 from tests.support.etcd import EtcdServer
 from tests.support.gateway import ADMIN_KEY, CALLER_KEY, Gateway, aisix, running, until
 from tests.support.openbao import OpenBao
