@@ -81,3 +81,10 @@ def test_a_key_that_is_a_reference_is_stored_as_one_and_never_hashed(text: str) 
         admitted = admit(document, ADMIN)
         assert not admitted.flaws and admitted.document == {"key_hash": text.strip()}
     assert next(flaw.at for flaw in admit({"key": text, "key_hash": text}, ADMIN).flaws) == ("key",)
+
+
+@pytest.mark.parametrize("document", [{"key": "sk-x"}, {"key_hash": VECTOR}])
+def test_a_key_of_the_past_is_no_reference(document: dict[str, str]) -> None:
+    previous = [{"hash": "$secret://vault/main/a/k", "until": "x"}]
+    (flaw,) = admit({**document, "previous_keys": previous}, ADMIN).flaws
+    assert flaw.at == ("previous_keys", 0, "hash") and "only `key_hash`" in flaw.reason

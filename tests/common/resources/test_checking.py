@@ -56,3 +56,26 @@ def test_the_document_given_is_left_alone() -> None:
     document = {"display_name": "x", "secret": "s", "strip_headers": ["B"]}
     check(PROVIDER_KEYS, document)
     assert document == {"display_name": "x", "secret": "s", "strip_headers": ["B"]}
+
+
+@pytest.mark.parametrize(
+    ("more", "at"),
+    [
+        ({"api_key": " $secret://vault/a/b"}, "api_key"),
+        ({"request": {"default_headers": {"x": "Bearer $ENV://A"}}}, "request.default_headers.x"),
+        ({"request": {"default_body_fields": {"x": "see $env://A"}}}, "request.default_body_fields.x"),
+        ({"request": {"default_body_fields": {"x": {"y": ["$secret://vault/a/b"]}}}}, "request.default_body_fields.x"),
+        ({"request": {"default_body_fields": {"x": {"$env://A": 1}}}}, "request.default_body_fields.x"),
+    ],
+)
+def test_a_reference_is_all_of_a_value(more: dict[str, object], at: str) -> None:
+    with pytest.raises(Refused) as refused:
+        check(PROVIDER_KEYS, {"display_name": "p", "api_key": "k", **more})
+    assert [problem.path for problem in refused.value.problems] == [at]
+    assert "as a part of it" in str(refused.value)
+
+
+def test_whole_references_pass() -> None:
+    fields = {"x": "$secret://vault/a/b", "y": {"z": "$secret: //", "env": "env://"}}
+    request = {"default_headers": {"x": "$env://A/k $env://B"}, "default_body_fields": fields}
+    assert check(PROVIDER_KEYS, {"display_name": "p", "api_key": "$ENV://A", "request": request}).request is not None

@@ -2,24 +2,42 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from aisix_common.resources import ALL_KINDS, API_KEYS, BY_NAME, PROVIDER_KEYS, SecretJson, check, hash_key
-from aisix_common.resources.concealed import references_in, resolved, secrets_in, with_references, with_secrets
+from aisix_common.resources import (
+    ALL_KINDS,
+    API_KEYS,
+    BY_NAME,
+    PROVIDER_KEYS,
+    Loaded,
+    SecretJson,
+    check,
+    hash_key,
+    read,
+)
+from aisix_common.resources.concealed import (
+    embedded_in,
+    references_in,
+    resolved,
+    secrets_in,
+    with_references,
+    with_secrets,
+)
 from aisix_common.secret import Secret
 
 from .cases import load
 
 HEADERS = {"x-a": "sk-a", "x-b": "$env://AISIX_SECRET_B"}
-ROW = check(
-    PROVIDER_KEYS,
-    {
-        "display_name": "x",
-        "api_key": "$secret://vault/main/openai/key",
-        "request": {"default_headers": HEADERS, "default_body_fields": {"a": "$env://A", "b": ["$env://B"]}},
-    },
-)
-"""References in a field, in a map, and in a value of any shape."""
+DOCUMENT = {
+    "display_name": "x",
+    "api_key": "$secret://vault/main/openai/key",
+    "request": {"default_headers": HEADERS, "default_body_fields": {"a": "$env://A", "b": ["$env://B"]}},
+}
+READ = read(PROVIDER_KEYS, msgspec.json.encode(DOCUMENT))
+assert isinstance(READ, Loaded)
+ROW = READ.value
+"""References in a field, in a map, and in a value of any shape; and one where it is none, as only others write it."""
 SOUND = [
     pytest.param(BY_NAME[kind.name], case.document, id=f"{kind.name}: {case.name}")
     for kind in ALL_KINDS
@@ -62,6 +80,7 @@ def test_where_references_are() -> None:
         "request/default_headers/x-b",
     ]
     assert len(paths(secrets_in(ROW))) == 5
+    assert list(embedded_in(ROW)) == [("request", "default_body_fields", "b")]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,11 @@ def is_reference(text: str) -> bool:
     return _REFERENCE.match(text) is not None
 
 
+def holds_reference(text: str) -> bool:
+    """Whether a reference stands anywhere in `text`. What is not a reference as a whole is used as it stands."""
+    return _REFERENCE.search(text) is not None
+
+
 def is_sealed(text: str) -> bool:
     """Whether `text` is an encrypted secret."""
     return text.startswith(SEALED)

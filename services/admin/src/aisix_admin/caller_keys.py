@@ -71,8 +71,14 @@ def _wrong_previous(value: object, admin_keys: AdminKeys) -> Iterator[Flaw]:
     if isinstance(value, list) and len(value) > MOST_PREVIOUS:
         yield Flaw(("previous_keys",), f"must have at most {MOST_PREVIOUS} items")
     for place, each in enumerate(value if isinstance(value, list) else ()):
-        if isinstance(each, dict) and isinstance(each.get("hash"), str) and admin_keys.has_hash(each["hash"]):
-            yield Flaw(("previous_keys", place, "hash"), "this is an admin key: callers need keys of their own")
+        text = each.get("hash") if isinstance(each, dict) else None
+        if not isinstance(text, str):
+            continue  # the schema's business
+        at = ("previous_keys", place, "hash")
+        if is_reference(text):
+            yield Flaw(at, "cannot be a secret reference: only `key_hash` is resolved, and this would never match")
+        if admin_keys.has_hash(text):
+            yield Flaw(at, "this is an admin key: callers need keys of their own")
 
 
 def _hashed(plain: dict[str, Any], admin_keys: AdminKeys) -> Admitted:

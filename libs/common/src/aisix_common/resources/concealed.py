@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from aisix_common.secret import Secret, is_reference
+from aisix_common.secret import Secret, holds_reference, is_reference
 
 from .flaw import Path
 from .kind import Kind
@@ -68,6 +68,15 @@ def references_in(kind: Kind[Any], value: Any) -> Iterator[tuple[Path, str]]:
         text = getattr(value, name, None)
         if isinstance(text, str) and is_reference(text):
             yield (name,), text
+
+
+def embedded_in(value: Any) -> Iterator[Path]:
+    """The paths of secrets that hold a reference as a part of them: behind a `Bearer`, in a member of an object. Nobody
+    would resolve it, and its text would be used."""
+    for at, secret in secrets_in(value):
+        text = secret.stored
+        if not (text is not None and is_reference(text)) and holds_reference(secret.reveal()):
+            yield at
 
 
 def with_references(kind: Kind[Any], value: Value, change: Callable[[Path, str], str]) -> Value:
