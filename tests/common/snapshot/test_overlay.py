@@ -417,3 +417,25 @@ def test_fifty_thousand_keys_and_a_thousand_references() -> None:
     assert sorted(rotated)[10] < 0.005
     assert served.table(ApiKey).by_name["new 20"].id == f"id-{MANY - 21}"
     assert served.table(ApiKey).by_name[hash_key("rotated 20")].id == "id-20"
+
+
+def test_each_of_many_rows_out_of_service_costs_itself_alone() -> None:
+    """They come and go in portions: what one portion costs must not grow with all the others."""
+    many = 5000
+    rows = tuple(api_key(f"id-{n}", f"$env://S{n}", n + 1) for n in range(many))
+    base, overlay, known = build(Listing(rows, many), START, NOON), Overlay(PREFIX), dict[str, Secret]()
+
+    def replace(kind: Kind[Any], entry: Entry[Any]) -> Any:
+        if entry.id in known:
+            return resolved(kind, entry.value, lambda text: known[entry.id])
+        return Rejected("secret_unresolved", "is being fetched")
+
+    before = overlay.apply(base, replace, {}, NOON)
+    assert len(before.rejected) == many
+    for n in range(3):
+        known[f"id-{n}"] = Secret(f"secret {n}")
+        after = overlay.apply(base, replace, {"api_keys": frozenset({f"id-{n}"})}, LATER)
+        shards = zip(before.rejected.shards(), after.rejected.shards(), strict=True)
+        assert sum(one is not other for one, other in shards) == 1
+        assert len(after.rejected) == many - n - 1
+        before = after

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from aisix_common.resources import BY_NAME, KINDS, Kind, Rejected
 
 from .hashes import differs
-from .sharded import Editor, Sharded, differing
+from .sharded import NOTHING, Editor, Sharded, differing
 from .table_draft import TableDraft
 from .tables import Entry, RejectedRow, Snapshot, Table, Touched, empty
 
@@ -30,7 +30,7 @@ class _Layer:
     """`base` itself while no row holds a reference."""
     held: frozenset[str] = frozenset()
     """Ids of rows that hold references."""
-    refused: Mapping[str, RejectedRow] = field(default_factory=dict)
+    refused: Sharded[RejectedRow] = field(default_factory=lambda: NOTHING)
     """By id: rows that are out of service, because their references lead nowhere."""
 
 
@@ -83,7 +83,7 @@ class Overlay:
         todo = changed | (again & held)
         if not todo:
             return last if last.base is table else _Layer(table, last.derived, held, last.refused)
-        refused = {id: row for id, row in last.refused.items() if id not in todo}
+        refused = Editor(last.refused)
         if last.held:
             draft = TableDraft(kind, last.derived)
         else:  # so far the base itself was served
@@ -96,8 +96,10 @@ class Overlay:
             elif (served := _served(entry, outcome, last.derived.by_id.get(id))) is not draft.by_id.get(id):
                 draft.put(served, table.unknown.get(id, ()))
             if entry is not None and isinstance(outcome, Rejected):
-                refused[id] = _refused(kind, entry, outcome, last.refused.get(id), now)
-        return _Layer(table, draft.finish(), held, refused)
+                refused.put(id, _refused(kind, entry, outcome, last.refused.get(id), now))
+            else:
+                refused.drop(id)
+        return _Layer(table, draft.finish(), held, refused.done())
 
     def _told(self, base: Snapshot, layers: Mapping[str, _Layer], now: datetime) -> Snapshot:
         plain = self._plain and not any(layer.held for layer in layers.values())
@@ -130,15 +132,22 @@ class Overlay:
         )
 
     def _rejected(self, base: Snapshot, layers: Mapping[str, _Layer]) -> Sharded[RejectedRow]:
-        same = all(layer.refused == self._layers[name].refused for name, layer in layers.items())
-        if same and base.rejected is self._base.rejected:
-            return self._derived.rejected
-        rejected = Editor(base.rejected)
-        for name, layer in layers.items():
-            for id, row in layer.refused.items():
-                key = f"{base.prefix}/{name}/{id}"
-                known = base.rejected.get(key)
-                rejected.put(key, row if known is None else _worse(known, row))
+        """What is out of service: the rows that `base` rejects, and those whose references lead nowhere."""
+        rejected, prefix = Editor(self._derived.rejected), base.prefix + "/"
+        changed = {
+            f"{prefix}{name}/{id}": layer.refused.get(id)
+            for name, layer in layers.items()
+            for id in differing(self._layers[name].refused, layer.refused)
+        }
+        for key in differing(self._base.rejected, base.rejected) - changed.keys():
+            name, _, id = key.removeprefix(prefix).partition("/")
+            changed[key] = layers[name].refused.get(id) if name in layers else None
+        for key, row in changed.items():
+            known = base.rejected.get(key)
+            if (said := known if row is None else row if known is None else _worse(known, row)) is None:
+                rejected.drop(key)
+            else:
+                rejected.put(key, said)
         return rejected.done()
 
 
