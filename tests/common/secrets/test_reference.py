@@ -93,6 +93,10 @@ NOWHERE = [
     ("$secret://vault/a/key", set(), "there is no vault provider"),
     ("$secret://vault/a/key", {"b", "c"}, "there are 2"),
     ("$secret://vault/main", {"main"}, "no secret key id"),
+    ("$secret://aws/main", {"main"}, "no secret key id"),
+    ("$secret://vault/main/key", {"main"}, "no secret key id .*write <path>/<key>"),
+    ("$secret://vault/key", {"main"}, "no secret key id .*write <path>/<key>"),
+    ("$secret://kubernetes/main/ns/name", {"main"}, "no secret key id .*write <namespace>/<name>/<key>"),
 ]
 
 

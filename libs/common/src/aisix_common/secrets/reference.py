@@ -9,8 +9,9 @@ The scheme is case-insensitive, everything behind it is not. What of the path is
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from aisix_common.secret import is_reference
@@ -18,6 +19,10 @@ from aisix_common.secret import is_reference
 MANAGERS: Final = ("vault", "aws", "azure", "gcp", "kubernetes")
 LONGEST: Final = 1024
 _DEFAULT: Final = "default"
+_LEAST: Final[Mapping[str, tuple[int, str]]] = MappingProxyType(
+    {"vault": (2, "<path>/<key>"), "kubernetes": (3, "<namespace>/<name>/<key>")}
+)
+"""Segments that must follow the provider, where one is not enough."""
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _SEGMENT: Final = re.compile(r"[!-~]+")
 _FORBIDDEN: Final = frozenset("?#%\\")
@@ -107,10 +112,16 @@ def place(reference: SecretReference, providers: Collection[str]) -> Placed:
     The first segment is the provider's name if there is such a provider. Else the reference is in the short form, which
     needs one provider alone, or one called `default`.
     """
+    placed = _placed(reference, providers)
+    least, needed = _LEAST.get(placed.manager, (1, "<path>"))
+    if len(placed.path) < least:
+        raise BadReference(f"error format: no secret key id (behind the provider of {placed.manager}, write {needed})")
+    return placed
+
+
+def _placed(reference: SecretReference, providers: Collection[str]) -> Placed:
     first, *rest = reference.segments
     if first in providers:
-        if not rest:
-            raise BadReference("error format: no secret key id (nothing follows the provider)")
         return Placed(reference.manager, first, tuple(rest))
     if _DEFAULT in providers:
         return Placed(reference.manager, _DEFAULT, reference.segments)
