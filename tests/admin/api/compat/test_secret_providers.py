@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aisix_admin.api.compat.secret_providers import DEFAULT_TOKEN_URI, inward, outward, place
+from aisix_admin.api.compat.secret_providers import DEFAULT_TOKEN_URI, inward, outward, patched, place
 from aisix_common.errors import Problem
 from aisix_common.resources import SECRET_PROVIDERS, check
 from aisix_common.secret import MASK
@@ -68,6 +68,23 @@ def test_fields_stand_where_ours_are(manager: str, sent: dict[str, Any], ours: d
     document, problems = inward(manager, "main", sent, None)
     assert not problems and {name: document[name] for name in ours} == ours
     assert check(SECRET_PROVIDERS, document).identity == f"{manager}/main"
+
+
+@pytest.mark.parametrize(
+    ("patch", "mount", "prefix"),
+    [
+        ({"mount": "team/kv"}, "team/kv", "apisix"),
+        ({"mount": "team/kv", "prefix": None}, "team/kv", None),
+        ({"mount": "team/kv", "prefix": "b"}, "team/kv", "b"),
+        ({"prefix": "b/c"}, "b", "c"),
+        ({"namespace": None}, "kv", "apisix"),
+    ],
+)
+def test_a_patch_of_our_mount_leaves_what_is_below_it(patch: dict[str, Any], mount: str, prefix: str | None) -> None:
+    current = taken("vault", VAULT)
+    assert outward(current)["prefix"] == "kv/apisix"
+    value = taken("vault", patched(current, patch), current)
+    assert (value.mount, value.prefix) == (mount, prefix)
 
 
 def test_a_service_account_is_one_secret() -> None:

@@ -15,7 +15,6 @@ from aisix_common.resources import SECRET_PROVIDERS, Rejected, SecretProvider, r
 from aisix_common.secrets.reference import MANAGERS
 
 from ...errors import Busy, CallerError, Invalid, Undecodable, Unknown
-from ...merge_patch import merge_patch
 from ...planning import Edit, View
 from ...preconditions import etag
 from ...rows import Row
@@ -26,7 +25,7 @@ from ..edge import BREATH, WHO, Handler, answer
 from ..probing import outcome
 from ..writing import commit, conditions, document_of, optional_document
 from .envelope import Missing, require_sane
-from .secret_providers import COLLECTION, inward, outward, place
+from .secret_providers import COLLECTION, inward, outward, patched, place
 from .translation import typed
 
 _KIND: Final = SECRET_PROVIDERS.name
@@ -133,7 +132,7 @@ def patching(services: Services) -> Handler:
             current = typed(SECRET_PROVIDERS, row)
             if current is None:
                 raise Undecodable(_KIND, Problem("", "it cannot be patched"))
-            return [_edit(services, identity, id, row, merge_patch(outward(current), sent), "patched")]
+            return [_edit(services, identity, id, row, patched(current, sent), "patched")]
 
         written, receipt = await _commit(services, request, identity, id, decide)
         return _written(written, receipt, request)

@@ -11,8 +11,10 @@ import msgspec
 
 from aisix_common.errors import Problem
 from aisix_common.resources import SECRET_PROVIDERS, SecretProvider, masked
+from aisix_common.resources.secret_providers import Vault
 from aisix_common.secret import MASK, is_reference
 
+from ...merge_patch import merge_patch
 from .envelope import Collection
 
 COLLECTION: Final = Collection("secret_providers", "Secret provider", "Secret provider already exists")
@@ -29,6 +31,16 @@ def outward(value: SecretProvider) -> _Fields:
     ours = masked(SECRET_PROVIDERS, value)
     manager, name = ours.pop("manager"), ours.pop("name")
     return {"id": name, "manager": manager, **_OUTWARD.get(manager, dict)(ours)}
+
+
+def patched(value: SecretProvider, patch: Mapping[str, Any]) -> _Fields:
+    """What a JSON merge patch makes of what is shown. Whoever patches our `mount`, which this dialect has in `prefix`,
+    means our prefix, too: what is below the mount."""
+    shown = outward(value)
+    if "mount" in patch and isinstance(value, Vault):
+        shown["prefix"] = value.prefix
+    merged: _Fields = merge_patch(shown, patch)
+    return merged
 
 
 def inward(
