@@ -208,3 +208,22 @@ def test_outdated_turns_do_not_pile_up() -> None:
         cache.renew("vault/v", 1 + now / 10_000, keep=True)
     assert len(cache._turns) < 200
     assert only(cache, 3).text == REF
+
+
+def test_many_references_have_several_turns() -> None:
+    """Ten thousand that are due at once, at a start above all, must not hold the loop."""
+    cache = made()
+    for n in range(1000):
+        cache.want(f"{REF}{n}", "vault/v", 0)
+    found = []
+    while cache.next_turn() <= 0:
+        tickets, _ = cache.turn(0)
+        assert 0 < len(tickets) <= 256
+        found += [ticket.text for ticket in tickets]
+    assert len(found) == len(set(found)) == 1000
+    over: list[str] = []
+    while cache.next_turn() <= 5:
+        some = cache.turn(5)[1]
+        assert 0 < len(some) <= 256
+        over += some
+    assert sorted(over) == sorted(found)

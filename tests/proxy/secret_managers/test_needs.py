@@ -1,6 +1,6 @@
 """Who needs what, and that nothing is kept for nobody."""
 
-from aisix_proxy.secret_managers.needs import Needs
+from aisix_proxy.secret_managers.needs import Needs, Row
 
 A, B = ("provider_keys", "a"), ("api_keys", "b")
 
@@ -14,10 +14,17 @@ def test_references_live_as_long_as_somebody_needs_them() -> None:
     needs.put(A, frozenset({"z"}))
     assert forgotten == ["x"]
     assert needs.users(["y"]) == [B]
-    assert needs.any_of({"api_keys": {"a", "b"}})
-    assert not needs.any_of({"api_keys": {"a"}, "models": {"b"}})
-    needs.keep(frozenset({A}))
+    asked: list[Row] = []
+
+    def only_a(kind: str, id: str) -> bool:
+        asked.append((kind, id))
+        return (kind, id) == A
+
+    needs.keep(only_a, {"provider_keys": frozenset({"a", "other"}), "models": frozenset({"b"})})
+    assert asked == [A]
+    assert (forgotten, len(needs)) == (["x"], 2)
+    needs.keep(only_a, {"api_keys": frozenset({"b"})})
     assert forgotten == ["x", "y"]
     assert (list(needs), len(needs)) == ([A], 1)
-    needs.keep(frozenset())
+    needs.keep(lambda kind, id: False, None)
     assert (forgotten, len(needs)) == (["x", "y", "z"], 0)

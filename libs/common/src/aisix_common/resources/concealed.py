@@ -3,8 +3,8 @@
 Besides, a kind may name plain fields that can hold a reference, too (`Kind.resolvable`): a caller key's hash.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -15,21 +15,28 @@ from .kind import Kind
 from .sensitive import SecretJson
 
 Value = TypeVar("Value")
+_HOLDERS: Final = (Secret, msgspec.Struct, dict, tuple)
+"""What a secret is, or may lie in."""
 
 
 def secrets_in(value: Any, at: Path = ()) -> Iterator[tuple[Path, Secret]]:
     """(path in the document, secret) of every secret that is there."""
     if isinstance(value, Secret):
         yield at, value
-    elif isinstance(value, msgspec.Struct):
-        for name, encoded in zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True):
-            yield from secrets_in(getattr(value, name), (*at, encoded))
+        return
+    parts: Iterable[tuple[str | int, Any]]
+    if isinstance(value, msgspec.Struct):
+        names = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
+        parts = ((encoded, getattr(value, name)) for name, encoded in names)
     elif isinstance(value, dict):
-        for name, item in value.items():
-            yield from secrets_in(item, (*at, name))
+        parts = value.items()
     elif isinstance(value, tuple):
-        for place, item in enumerate(value):
-            yield from secrets_in(item, (*at, place))
+        parts = enumerate(value)
+    else:
+        return
+    for name, part in parts:
+        if isinstance(part, _HOLDERS):  # most parts are plain: asked of thousands of rows at a time
+            yield from secrets_in(part, (*at, name))
 
 
 def with_secrets(value: Value, change: Callable[[Path, Secret], Secret], at: Path = ()) -> Value:
@@ -45,7 +52,7 @@ def _changed(value: Any, change: Callable[[Path, Secret], Secret], at: Path) -> 
         fields = {
             name: (old, _changed(old, change, (*at, encoded)))
             for name, encoded in zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
-            if isinstance(old := getattr(value, name), Secret | msgspec.Struct | dict | tuple)
+            if isinstance(old := getattr(value, name), _HOLDERS)
         }
         news = {name: new for name, (old, new) in fields.items() if new is not old}
         return msgspec.structs.replace(value, **news) if news else value

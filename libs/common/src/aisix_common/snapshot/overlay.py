@@ -45,10 +45,9 @@ class Overlay:
         self._plain = True
         """No row ever held a reference."""
 
-    @property
-    def holders(self) -> frozenset[tuple[str, str]]:
-        """(kind, id) of every row that holds references, whether they lead anywhere or not."""
-        return frozenset((name, id) for name, layer in self._layers.items() for id in layer.held)
+    def holds(self, kind: str, id: str) -> bool:
+        """Whether a row holds references."""
+        return id in self._layers[kind].held
 
     def apply(self, base: Snapshot, replace: Replace, again: Touched, now: datetime) -> Snapshot:
         """`base` as it is served: `replace` is asked for rows with references that are new, changed, or in `again`.

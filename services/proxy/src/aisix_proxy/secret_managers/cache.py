@@ -33,6 +33,8 @@ _SHORTEST: Final = 1.0
 """Seconds between two fetches at least, whatever lifetime a manager names."""
 _LONGEST_NEGATIVE: Final = 60.0
 """Seconds after which a secret that could not be had is asked for again at the latest."""
+_AT_ONCE: Final = 256
+"""References in one turn: a few milliseconds. The others have the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +140,10 @@ class Cache:
 
     def turn(self, now: float) -> tuple[list[Ticket], dict[str, State]]:
         """What is to be fetched now, and the references whose time ran out, with their state until now: they are failed
-        from now on."""
+        from now on. If there are many, not all of them at once: `next_turn` is due then."""
         tickets: list[Ticket] = []
         over: dict[str, State] = {}
-        while self._turns and self._turns[0][0] <= now:
+        while self._turns and self._turns[0][0] <= now and len(tickets) + len(over) < _AT_ONCE:
             text = heapq.heappop(self._turns)[2]
             known = self._known.get(text)
             if known is None:

@@ -23,10 +23,6 @@ class Needs:
     def __iter__(self) -> Iterator[Row]:
         return iter(self._rows)
 
-    def any_of(self, touched: Mapping[str, Set[str]]) -> bool:
-        """Whether one of these rows (ids by kind) holds references, as far as is known here."""
-        return any((kind, id) in self._rows for kind, ids in touched.items() for id in ids)
-
     def put(self, row: Row, texts: frozenset[str]) -> None:
         """The row needs these references and no others."""
         before = self._rows.get(row, _NOTHING)
@@ -40,9 +36,13 @@ class Needs:
                 del self._users[text]
                 self._forget(text)
 
-    def keep(self, rows: frozenset[Row]) -> None:
-        """All others hold no references any more, or are gone."""
-        for row in self._rows.keys() - rows:
+    def keep(self, holds: Callable[[str, str], bool], touched: Mapping[str, Set[str]] | None) -> None:
+        """Rows for which `holds` is false hold no references any more, or are gone. Only those that were `touched` (ids
+        by kind) are asked for; None: all."""
+        rows: Iterable[Row] = (
+            self._rows if touched is None else ((kind, id) for kind in touched for id in touched[kind])
+        )
+        for row in [row for row in rows if row in self._rows and not holds(*row)]:
             self.put(row, _NOTHING)
             del self._rows[row]
 

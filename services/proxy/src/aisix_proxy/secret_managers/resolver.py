@@ -9,6 +9,7 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Final
 
 from aisix_common.clock import Clock
@@ -90,9 +91,8 @@ class Resolver:
             self._start_ends = _now() + START_SECONDS
         self._base = snapshot
         self._apply({})
-        touched = snapshot.touched
-        if self._needs and (touched is None or self._needs.any_of(touched)):
-            self._needs.keep(self._overlay.holders)
+        if self._needs:
+            self._needs.keep(self._overlay.holds, snapshot.touched)
         self._wake.set()
 
     def providers(self, snapshot: Snapshot | None) -> None:
@@ -195,7 +195,7 @@ class Resolver:
         if self._base is None:
             self._again.clear()
         some: dict[str, set[str]] = {}
-        for kind, id in list(self._again)[:_AT_ONCE]:
+        for kind, id in list(islice(self._again, _AT_ONCE)):
             del self._again[kind, id]
             some.setdefault(kind, set()).add(id)
         self._again_at = 0.0 if self._again else math.inf
