@@ -43,10 +43,18 @@ def lines(process: "subprocess.Popen[str]", count: int) -> list[str]:
 
 def children(pid: int) -> set[int]:
     """Of a process and of its children."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    parents = {int(child): int(parent) for child, parent in (line.split() for line in listed.splitlines())}
+    parents = {int(each.name): status(int(each.name))[1] for each in Path("/proc").iterdir() if each.name.isdigit()}
     near = {child for child, parent in parents.items() if parent == pid}
     return near | {child for child, parent in parents.items() if parent in near}
+
+
+def status(pid: int) -> tuple[str, int]:
+    """State and parent; ("", 0) of a process that is gone."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except OSError:
+        return "", 0
+    return state, int(parent)
 
 
 def gone(pids: set[int]) -> bool:
@@ -60,8 +68,7 @@ def gone(pids: set[int]) -> bool:
 
 
 def alive(pid: int) -> bool:
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return bool(state.strip()) and not state.startswith("Z")
+    return status(pid)[0] not in ("", "Z", "X")
 
 
 def test_a_process_is_used_steered_killed_and_started_anew(tmp_path: Path) -> None:
