@@ -120,6 +120,20 @@ def test_a_stale_value_is_as_old_as_it_may_be_while_a_fetch_hangs() -> None:
     assert cache.had(ticket, Fetched(Secret("s")), 301), "it is served again"
 
 
+@pytest.mark.parametrize(("stale_max", "until"), [(300, 300), (101, 105), (0, 105)])
+def test_a_good_value_gets_no_older_while_its_fetch_waits_behind_others_that_hang(stale_max: int, until: int) -> None:
+    cache = made(Timing(refresh=100, retry=4, stale_max=stale_max, timeout=5))
+    good(cache)
+    ticket = only(cache, 100)
+    assert cache.turn(until - 1) == ([], {})
+    assert told(cache) == ("good", "s", "")
+    assert cache.turn(until) == ([], {REF: "good"})
+    assert told(cache)[:2] == ("failed", None)
+    assert "hang; what was had last is too old" in known(cache).reason
+    assert cache.had(ticket, Fetched(Secret("s")), until + 1), "it is served again"
+    assert known(cache).until == math.inf
+
+
 def test_nothing_is_used_on_where_the_setting_says_so() -> None:
     cache = made(Timing(refresh=100, retry=4, stale_max=0, timeout=5))
     good(cache)

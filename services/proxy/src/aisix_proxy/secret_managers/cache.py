@@ -26,6 +26,8 @@ STATES: Final[tuple[State, ...]] = ("pending", "good", "stale", "failed")
 
 FETCHING: Final = "is being fetched"
 _LATE: Final = "was not fetched in time: it is still being waited for"
+_WAITING: Final = "could not be fetched again in time: other fetches from its manager hang"
+_TOO_OLD: Final = "what was had last is too old to be used"
 _NEVER: Final = math.inf
 _JITTER: Final = 0.1
 """Share of a wait that chance may take off, so that proxies do not ask all at once."""
@@ -70,7 +72,7 @@ class Known:
     reason: str = FETCHING
     """Why it is not good; empty while it is."""
     until: float = _NEVER
-    """When a stale value is used no more, or a pending one is no longer waited for."""
+    """When a value is used no more, unless it is had again, or a pending one is no longer waited for."""
     fetched: float = 0.0
     due: float = _NEVER
     """When it is to be asked for again; never while it is being asked for."""
@@ -155,6 +157,8 @@ class Cache:
                 self._run_out(known, now)
             if known.due <= now:
                 known.due = _NEVER
+                if known.state == "good":  # the fetch may wait for its turn behind others that hang
+                    known.until = max(known.fetched + self._timing.stale_max, now + self._timing.timeout)
                 tickets.append(Ticket(text, known.round))
             self._schedule(text, known)
         return tickets, over
@@ -231,7 +235,7 @@ class Cache:
         known.reason = reason
 
     def _run_out(self, known: Known, now: float) -> None:
-        reason = _LATE if known.state == "pending" else f"{known.reason}; what was had last is too old to be used"
+        reason = _LATE if known.state == "pending" else f"{known.reason or _WAITING}; {_TOO_OLD}"
         self._become(known, "failed", now, reason)
         known.value, known.until = None, _NEVER
 
