@@ -1,5 +1,9 @@
 """Sessions against a real server on loopback: what may be connected to, and what a session does not do by itself."""
 
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import aiohttp
 import pytest
 from aiohttp import web
@@ -59,6 +63,27 @@ async def test_an_excepted_name_is_connected_to() -> None:
         async with session.get(f"http://localhost:{there.port}/") as response:
             assert response.status == 200
     await there.close()
+
+
+async def test_its_lookups_neither_wait_for_the_threads_of_others_nor_take_them() -> None:
+    there, over = await server(), threading.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    hangs = loop.run_in_executor(None, over.wait, 60)
+    try:
+        async with open_session(Guard(Reach.OPERATOR), timeout=5) as session:
+            async with session.get(f"http://localhost:{there.port}/") as response:
+                assert response.status == 200
+    finally:
+        over.set()
+        await hangs
+        await there.close()
+
+
+async def test_a_name_that_leads_nowhere() -> None:
+    async with open_session(Guard(Reach.OPERATOR), timeout=5) as session:
+        with pytest.raises(aiohttp.ClientConnectorDNSError):
+            await session.get("http://no-such-host.invalid/")
 
 
 async def test_a_certificate_that_is_none_is_said_so() -> None:

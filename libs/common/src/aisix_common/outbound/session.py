@@ -4,8 +4,10 @@ aiohttp asks a resolver for names but not for address literals; the socket facto
 judges names, where the host is known, and the factory what reaches it without having been judged.
 """
 
+import asyncio
 import socket
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -15,6 +17,10 @@ from aisix_common.errors import ConfigurationError, Problem
 from .guard import Guard
 
 _LIMIT = 64
+_LOOKUPS = 2
+"""Names of one session that are looked up at once: most sessions call one host."""
+_NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+_NUMERIC_ADDRESS = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
 def open_session(guard: Guard, ca_pem: str | None = None, *, timeout: float) -> aiohttp.ClientSession:
@@ -44,18 +50,22 @@ def open_session(guard: Guard, ca_pem: str | None = None, *, timeout: float) -> 
 
 
 class _Judged(AbstractResolver):
-    """Resolves as the system does, and lets through what the guard lets through."""
+    """Resolves as the system does, and lets through what the guard lets through.
+
+    In threads of its own: a lookup that hangs keeps its thread long after nobody waits for it any more, and must not
+    keep those that the requests' lookups need.
+    """
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
-        self._inner = aiohttp.ThreadedResolver()
+        self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="resolve")
         self._lifted: set[str] = set()
         """Addresses of hosts that the rule does not hold for: bounded by what an operator lists."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        found = await self._inner.resolve(host, port, family)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, _looked_up, host, port, family)
         addresses = [each["host"] for each in found]
         self._guard.check(host, addresses)
         if self._guard.lifts(host):
@@ -63,7 +73,7 @@ class _Judged(AbstractResolver):
         return found
 
     async def close(self) -> None:
-        await self._inner.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
         """aiohttp's `socket_factory`: a socket for one address, if that may be called."""
@@ -72,6 +82,24 @@ class _Judged(AbstractResolver):
         if host not in self._lifted:
             self._guard.check(host, [host])
         return socket.socket(family, kind, protocol)
+
+
+def _looked_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+    """What the system's resolver says, as aiohttp reads it. In a thread. Raises OSError."""
+    results: list[ResolveResult] = []
+    for found, _, protocol, _, address in socket.getaddrinfo(
+        host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+    ):
+        shown = str(address[0])
+        if len(address) == 4 and address[3]:  # a link-local address means nothing without its zone
+            shown = socket.getnameinfo(address, _NUMERIC)[0]
+        if found in (socket.AF_INET, socket.AF_INET6):
+            results.append(
+                ResolveResult(
+                    hostname=host, host=shown, port=port, family=found, proto=protocol, flags=_NUMERIC_ADDRESS
+                )
+            )
+    return results
 
 
 def _trusting(ca_pem: str) -> ssl.SSLContext:
