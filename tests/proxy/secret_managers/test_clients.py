@@ -69,15 +69,27 @@ async def test_a_manager_that_does_not_answer() -> None:
         (ConfigurationError([Problem("ca_cert", "is not usable PEM")]), Unusable, "ca_cert: is not usable PEM"),
         (KeyError("hvs.canary"), Away, "failed as it never should"),
         (TimeoutError(), Away, "did not answer"),
+        (asyncio.CancelledError(), Away, "failed as it never should"),  # of a task or future of its own
     ],
 )
-async def test_whatever_a_client_raises(raised: Exception, expected: type[Unresolved], said: str) -> None:
+async def test_whatever_a_client_raises(raised: BaseException, expected: type[Unresolved], said: str) -> None:
     log = Log()
     client = Client(vault(), making(Manager({"v/a/k": raised})), log.log)
     with pytest.raises(expected, match=said):
         await client.fetch(("a", "k"))
     assert "canary" not in str(log.lines)
-    assert log.said("a secret manager's client failed") == isinstance(raised, KeyError)
+    assert log.said("a secret manager's client failed") == isinstance(raised, KeyError | asyncio.CancelledError)
+
+
+@pytest.mark.looptime
+async def test_who_is_cancelled_is_not_held() -> None:
+    client = Client(vault(), making(Manager({"v/a/k": "s"}, delay=3)), Log().log)
+    task = asyncio.ensure_future(client.fetch(("a", "k")))
+    await asyncio.sleep(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not client.used
 
 
 async def test_a_manager_without_a_client_here() -> None:

@@ -91,7 +91,10 @@ class Client:
             raise Away(f"the manager did not answer within {seconds:g} seconds") from None
         except ConfigurationError as error:
             raise Unusable(f"the provider {identity} cannot be used: {error.problems[0]}") from None
-        except Exception as error:  # noqa: BLE001 - whatever a client or its library does, rows must be told of it
+        except (Exception, asyncio.CancelledError) as error:  # whatever a client does, rows must be told of it
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
             # Neither message nor traceback: what a library puts into them may hold a secret.
             self._log.error(
                 "a secret manager's client failed as it never should",
