@@ -54,6 +54,11 @@ WRONG = [
         "secrets.providers[0].options.auth.token",
         "only",
     ),
+    (
+        "{id: a, manager: vault, options: {uri: 'http://h', auth: {method: token, token: 'enc:v1:k1:canary'}}}",
+        "secrets.providers[0].options.auth.token",
+        "is an encrypted value",
+    ),
 ]
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from aisix_common.errors import ConfigurationError, Problem
 from aisix_common.resources import SECRET_PROVIDERS, Refused, SecretProvider, check
+from aisix_common.resources.concealed import secrets_in
+from aisix_common.secret import is_sealed
 from aisix_common.settings import Settings
 from aisix_common.settings.listeners import AdminKey
 
@@ -20,9 +22,16 @@ def configured(settings: Settings) -> Sequence[SecretProvider]:
         path = f"secrets.providers[{place}]"
         document: dict[str, Any] = {**provider.options, "name": provider.id, "manager": provider.manager}
         try:
-            found.append(check(SECRET_PROVIDERS, document))
+            value = check(SECRET_PROVIDERS, document)
         except Refused as refused:
             problems += [Problem(_below(path, problem.path), problem.reason) for problem in refused.problems]
+            continue
+        found.append(value)
+        problems += [
+            Problem(_below(path, ".".join(map(str, at))), "is an encrypted value, which opens only where it was stored")
+            for at, secret in secrets_in(value)
+            if is_sealed(secret.stored or "")
+        ]
     if problems:
         raise ConfigurationError(problems)
     return found
