@@ -76,6 +76,12 @@ async def test_a_receipt_comes_when_everybody_is_there(script: Script) -> None:
             assert await waiting == {"instances": 2, "of": 2, "revision": 7}
 
 
+async def test_each_root_has_a_revision_of_its_own(script: Script) -> None:
+    await script.tell(Listing((row("a", 3, external_revision=7), row("b", 7, external_revision=3)), 8))
+    for needs, there in (({True: 7}, 1), ({False: 7}, 1), ({True: 7, False: 7}, 0), ({True: 3, False: 3}, 2), ({}, 2)):
+        assert await script.fleet.receipt(7, 0, needs) == {"instances": there, "of": 2, "revision": 7}
+
+
 async def test_nobody_is_0_of_0_and_at_once(script: Script) -> None:
     await script.tell(Listing((row("agent", 0, service="cloud-agent"),), 8))
     async with asyncio.timeout(2):

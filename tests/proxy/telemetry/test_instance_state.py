@@ -35,6 +35,13 @@ def test_the_row_is_bounded() -> None:
     assert len(msgspec.json.encode(state)) < 64 * 1024
 
 
+def test_the_ext_root_is_told_of_too() -> None:
+    external = build(Listing((KeyValue("/ext/aisix/secret_providers/1", b"{", 1, 4),), 12), empty("/ext/aisix"), NOON)
+    state = with_configuration(BASE, standard(), SourceStatus(), ModelNews(), external)
+    assert (state.applied_revision, state.external_revision, state.rejected_count) == (10, 12, 1)
+    assert state.rejected[0].id == "1"
+
+
 def test_a_healthy_row_is_small() -> None:
     state = with_configuration(BASE, standard(), SourceStatus(), ModelNews())
     assert b"models" not in msgspec.json.encode(state)

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, TypedDict, cast
+from typing import Any, Final, TypeAlias, TypedDict, cast
 
 import msgspec
 
@@ -24,6 +24,9 @@ REMEMBERED: Final = timedelta(minutes=10)
 """How long an instance that was lost is still counted."""
 MOST_LOST: Final = 1000
 LONGEST_WAIT: Final = 30.0
+
+Needs: TypeAlias = Mapping[bool, int]
+"""Up to which revision a proxy must have applied each root: the resources' (False) and the ext root (True)."""
 
 _WAIT: Final = re.compile(r"(?P<number>[0-9]{1,6}(?:\.[0-9]{1,6})?)(?P<unit>ms|s|)")
 
@@ -46,6 +49,7 @@ class InstanceRow(msgspec.Struct, frozen=True):
     started_at: str = ""
     worker: int | None = None
     applied_revision: int = 0
+    external_revision: int = 0
     connected: bool = False
     restored: bool = False
     config_hash: str = ""
@@ -132,31 +136,33 @@ class Fleet:
         """How the models are doing: the worst any live proxy sees."""
         return worst(ModelNews(one.row.models, one.row.reasons) for one in self.live())
 
-    async def receipt(self, revision: int, seconds: float) -> Receipt:
+    async def receipt(self, revision: int, seconds: float, needs: Needs | None = None) -> Receipt:
         """How many proxies serve `revision`, of how many there should be; when all do, or after `seconds`.
 
-        Those lost within the last ten minutes are counted among those that should. Nobody there: 0 of 0, at once.
+        `needs`: the revision of each root that makes it so; None: `revision` of the resources. Those lost within the
+        last ten minutes are counted among those that should. Nobody there: 0 of 0, at once.
         """
+        wanted = {False: revision} if needs is None else needs
         try:
             async with asyncio.timeout(seconds):
-                while not self._all_applied(revision):
+                while not self._all_applied(wanted):
                     await self._moved.wait()
         except TimeoutError:
             pass  # the numbers say so
-        applied, counted = self._count(revision)
+        applied, counted = self._count(wanted)
         return {"instances": applied, "of": counted, "revision": revision}
 
-    def _all_applied(self, revision: int) -> bool:
+    def _all_applied(self, needs: Needs) -> bool:
         if self._connected is None:
             return False  # nothing is known yet
-        applied, counted = self._count(revision)
+        applied, counted = self._count(needs)
         return applied == counted
 
-    def _count(self, revision: int) -> tuple[int, int]:
+    def _count(self, needs: Needs) -> tuple[int, int]:
         self._forget_old()
         # One that stops is about to be gone, and serves what it began only.
         counted = [one for one in self._live.values() if _is_proxy(one) and not one.row.stopping]
-        applied = sum(one.row.connected and one.row.applied_revision >= revision for one in counted)
+        applied = sum(one.row.connected and _serves(one.row, needs) for one in counted)
         return applied, len(counted) + sum(map(_is_proxy, self._lost.values()))
 
     def _take(self, event: WatchEvent) -> None:
@@ -226,6 +232,13 @@ def parse_wait(text: str) -> float:
 
 def _id(key: str) -> str:
     return key.rpartition("/")[2]
+
+
+def _serves(row: InstanceRow, needs: Needs) -> bool:
+    return all(
+        (row.external_revision if external else row.applied_revision) >= revision
+        for external, revision in needs.items()
+    )
 
 
 def _is_proxy(one: Instance) -> bool:

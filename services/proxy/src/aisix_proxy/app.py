@@ -253,8 +253,13 @@ async def _follow_etcd(
             services.live.compiled.snapshot,
             resources.status(),
             services.health.news(),
+            external.snapshot,
         ),
     )
+
+    def provided(snapshot: Snapshot) -> None:
+        resolver.providers(snapshot)
+        row.changed()
 
     def rekeyed(_keyring: Keyring) -> None:
         external.rekeyed()
@@ -262,7 +267,7 @@ async def _follow_etcd(
 
     answerer = Answerer(settings.etcd.run_root, base.instance, base.hostname)
     probing = Probing(client, answerer, resolver.clients, services.clock, get_logger("secrets"))
-    tasks.spawn(external.run(resolver.providers), name="secret providers", essential=True)
+    tasks.spawn(external.run(provided), name="secret providers", essential=True)
     tasks.spawn(resources.run(resolver.base), name="resources", essential=True)
     tasks.spawn(keys.run(rekeyed), name="keyring")
     tasks.spawn(fingerprint.run(), name="configuration hash")

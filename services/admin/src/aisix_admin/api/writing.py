@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from aisix_common.errors import Problem
+from aisix_common.resources import BY_NAME
 
 from ..audit import Actor
 from ..body import parse_object
@@ -76,8 +77,10 @@ async def commit(
     For one target the conditions of the request are asked before `decide`.
     """
     asked, how, wait = conditions(request), manner(request), wait_of(request)
+    newest: dict[bool, int] = {}
 
     def conditional(view: View) -> Sequence[Any]:
+        newest.update(_newest(view, targets))
         if len(targets) == 1:
             row = view.row(*targets[0])
             asked.require(row.revision if row is not None else None)
@@ -98,4 +101,15 @@ async def commit(
         )
     if wait is None:
         return written, {}
-    return written, {"applied": await services.fleet.receipt(written.revision, wait)}
+    # Where nothing was to be written, the proxies need no more than what stood there already.
+    needs = {BY_NAME[told.kind].external: written.revision for told in written.told} or newest
+    return written, {"applied": await services.fleet.receipt(written.revision, wait, needs)}
+
+
+def _newest(view: View, targets: Sequence[Place]) -> Mapping[bool, int]:
+    """By root, the newest revision of the targets."""
+    found: dict[bool, int] = {}
+    for kind, id in targets:
+        row, root = view.row(kind, id), BY_NAME[kind].external
+        found[root] = max(found.get(root, 0), 0 if row is None else row.revision)
+    return found

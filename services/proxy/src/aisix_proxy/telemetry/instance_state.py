@@ -47,7 +47,10 @@ class InstanceState(msgspec.Struct, frozen=True, omit_defaults=True):
     started_at: str
     """RFC 3339."""
     applied_revision: int
+    """Of the resource root."""
     connected: bool
+    external_revision: int = 0
+    """The same of the ext root."""
     keys: tuple[str, ...] = ()
     """Ids of the keys that its keyring opens secrets with."""
     config_hash: str = ""
@@ -66,14 +69,18 @@ class InstanceState(msgspec.Struct, frozen=True, omit_defaults=True):
     """It ends as it was told to, so it is not missed: the last thing it writes."""
 
 
-def with_configuration(base: InstanceState, snapshot: Snapshot, status: SourceStatus, news: ModelNews) -> InstanceState:
-    """`base` with what changes over a process's life. Bounded, whatever the snapshot holds."""
-    rejected = snapshot.rejected
-    newest = sorted(rejected.values(), key=lambda row: row.revision, reverse=True)[:MOST_REJECTED] if rejected else []
+def with_configuration(
+    base: InstanceState, snapshot: Snapshot, status: SourceStatus, news: ModelNews, external: Snapshot | None = None
+) -> InstanceState:
+    """`base` with what changes over a process's life. Bounded, whatever the snapshots hold: of the resources, and of
+    what lies under the ext root."""
+    rejected = [*snapshot.rejected.values(), *(external.rejected.values() if external is not None else ())]
+    newest = sorted(rejected, key=lambda row: row.revision, reverse=True)[:MOST_REJECTED]
     worst = sorted(news.levels.items(), key=lambda item: (-item[1], item[0]))[:MOST_MODELS]
     return msgspec.structs.replace(
         base,
         applied_revision=snapshot.revision,
+        external_revision=0 if external is None else external.revision,
         connected=status.connected,
         restored=status.restored,
         rejected_count=len(rejected),
