@@ -163,7 +163,10 @@ async def test_nothing_lies_in_clear(
 async def plant(gateway: Gateway) -> None:
     """Everything in one set, and through the two other dialects."""
     members = [{"kind": each.kind, "id": f"planted-{n}", "value": each.document} for n, each in enumerate(PLANTED)]
-    await gateway.call("POST", "apply?wait=10s", {"resources": members})
+    for action in ("created", "unchanged"):
+        written = await gateway.call("POST", "apply?wait=10s", {"resources": members})
+        assert written["applied"]["instances"] == 1
+        assert {each["action"] for each in written["results"]} == {action}
     older = {
         "name": "older",
         "model": f"{OLDER['provider']}/{OLDER['model']}",
@@ -180,13 +183,10 @@ async def serve(gateway: Gateway, provider: Provider, openbao: OpenBao) -> int:
     await gateway.serve(provider.base)
     auth = {"method": "token", "token": openbao.root_token}
     bao = {"manager": "vault", "name": "bao", "uri": openbao.address, "auth": auth}
-    made = await gateway.call("POST", "secret_providers", bao)
-
-    async def reached() -> bool:
-        tested = await gateway.call("POST", f"secret_providers/{made['id']}/test", {"path": "at-rest/openai/key"})
-        return bool(tested["ok"])
-
-    await until(reached)
+    made = await gateway.call("POST", "secret_providers?wait=10s", bao)
+    assert made["applied"]["instances"] == 1
+    tested = await gateway.call("POST", f"secret_providers/{made['id']}/test", {"path": "at-rest/openai/key"})
+    assert tested["ok"], tested
     references = {"env": "$env://AISIX_SECRET_UPSTREAM", "bao": "$secret://vault/bao/at-rest/openai/key"}
     for name, reference in references.items():
         key = {"display_name": name, "api_key": reference, "api_base": provider.base}

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,13 @@ MODELS: Final = 8
 EDITORS, CALLERS = 2, 2
 PAUSE_SECONDS: Final = 0.03
 """Between two calls of each: the services that start have to get their share of the machine."""
+
+VAULT: Final = {
+    "manager": "vault",
+    "name": "main",
+    "uri": "https://vault.example.com",
+    "auth": {"method": "token", "token": "hvs-1"},
+}
 
 
 def keyring(folder: Path, *ids: str) -> dict[str, Any]:
@@ -252,8 +259,9 @@ async def test_services_with_another_keyring(fresh_etcd: EtcdServer, tmp_path: P
         )
         model = {"display_name": "demo-model", "provider": "openai", "model_name": "m", "provider_key_id": key["id"]}
         await admin.call("POST", "models", model)
+        vault = await admin.call("POST", "secret_providers", VAULT)
         await admin.call("POST", "api_keys", {"key": CALLER_KEY, "allowed_models": ["*"]})
-        await a_proxy_serves_nothing(proxy, admin, key["id"])
+        await a_proxy_serves_nothing(proxy, admin, {key["id"]: "provider_keys", vault["id"]: "secret_providers"})
         await an_admin_writes_nothing(stranger, fresh_etcd, key["id"])
         assert provider.requests == []
 
@@ -273,23 +281,26 @@ async def test_services_with_another_keyring(fresh_etcd: EtcdServer, tmp_path: P
         assert json.loads(await proxy.text("/status/config"))["rejected"] == []
 
 
-async def a_proxy_serves_nothing(proxy: Gateway, admin: Gateway, id: str) -> None:
+async def a_proxy_serves_nothing(proxy: Gateway, admin: Gateway, sealed: Mapping[str, str]) -> None:
+    """`sealed`: the kinds of the rows that hold secrets, by id."""
+
     async def refused() -> bool:
         status, told = await proxy.chat("hello")
         assert status in (401, 404, 503), told
         return bool(status == 503 and told["error"]["type"] == "provider_unavailable")
 
     await until(refused)
-    (row,) = json.loads(await proxy.text("/status/config"))["rejected"]
-    assert (row["resource_kind"], row["resource_id"], row["last_error_kind"]) == ("provider_keys", id, "secret_sealed")
-    assert "k1" in row["last_error"]
+    rejected = json.loads(await proxy.text("/status/config"))["rejected"]
+    assert {row["resource_id"]: row["resource_kind"] for row in rejected} == sealed
+    assert all(row["last_error_kind"] == "secret_sealed" and "k1" in row["last_error"] for row in rejected)
 
     async def told() -> bool:
         (one,) = await admin.call("GET", "instances")
-        return [(each["kind"], each["id"]) for each in one["rejected"]] == [("provider_keys", id)]
+        return {each["id"]: each["kind"] for each in one["rejected"]} == sealed
 
     await until(told)
-    assert 'aisix_config_rejected_resources{kind="provider_keys"} 1' in await proxy.text("/metrics")
+    page = await proxy.text("/metrics")
+    assert all(f'aisix_config_rejected_resources{{kind="{kind}"}} 1' in page for kind in sealed.values())
 
 
 async def an_admin_writes_nothing(stranger: Gateway, etcd: EtcdServer, id: str) -> None:
@@ -297,12 +308,11 @@ async def an_admin_writes_nothing(stranger: Gateway, etcd: EtcdServer, id: str) 
         """With revisions; but for the rows that services write of themselves."""
         roots = ("/aisix", "/ext", "/run/aisix/history", "/run/aisix/audit", "/run/aisix/keyring")
         found = [json.loads(etcd.ctl("get", root, "--prefix", "-w", "json")).get("kvs", []) for root in roots]
-        assert len(found[0]) == 3 and len(found[4]) == 1
+        assert [len(each) for each in found[:2]] == [3, 1] and len(found[4]) == 1
         return found
 
     before = written()
-    auth = {"method": "token", "token": "t"}
-    provider = {"manager": "vault", "name": "m", "uri": "https://v.example.com", "auth": auth}
+    provider = {**VAULT, "name": "other"}
     for method, path, body in (
         ("POST", "provider_keys", {"display_name": "q", "api_key": "sk-q"}),
         ("PATCH", f"provider_keys/{id}", {"api_key": "sk-q"}),
