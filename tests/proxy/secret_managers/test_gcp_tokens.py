@@ -2,7 +2,9 @@
 
 import asyncio
 import sys
+import threading
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +46,19 @@ async def test_one_token_is_had_by_all_who_ask_at_once(gcp: GcpSecrets) -> None:
     await tokens.aclose()
     assert len(set(got)) == 1
     assert len(gcp.tokens.seen) == 1
+
+
+async def test_it_needs_none_of_the_threads_that_requests_need(gcp: GcpSecrets) -> None:
+    tokens, over, loop = _tokens(gcp), threading.Event(), asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    hangs = loop.run_in_executor(None, over.wait, 60)
+    try:
+        async with asyncio.timeout(30):
+            assert await tokens.get()
+    finally:
+        over.set()
+        await hangs
+        await tokens.aclose()
 
 
 async def test_a_token_is_exchanged_before_it_ends(gcp: GcpSecrets) -> None:

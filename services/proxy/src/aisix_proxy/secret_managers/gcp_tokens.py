@@ -1,12 +1,14 @@
 """Access tokens for Google's APIs, from google-auth. Imported in a thread, when it is first needed.
 
-google-auth blocks, so it works in threads, while what it sends goes out on the event loop: for a service account over
-a session whose addresses are checked; for the pod's own identity over a plain one, since that comes from the metadata
-service, and nothing of a row has a say in it.
+google-auth blocks, so it works in a thread - one of its own, for it may hang there for longer than anybody waits -
+while what it sends goes out on the event loop: for a service account over a session whose addresses are checked; for
+the pod's own identity over a plain one, since that comes from the metadata service, and nothing of a row has a say in
+it.
 """
 
 import asyncio
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -46,6 +48,7 @@ class Tokens:
             if account is not None
             else aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         )
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="google-auth")
         self._lock = asyncio.Lock()
         self._token: str | None = None
         self._until = context.clock.now()
@@ -55,9 +58,10 @@ class Tokens:
         async with self._lock:
             if self._token is not None and self._context.clock.now() < self._until:
                 return self._token
-            send = OnLoop(self._session, asyncio.get_running_loop(), self._context.timeout)
+            loop = asyncio.get_running_loop()
+            send = OnLoop(self._session, loop, self._context.timeout)
             try:
-                token, expiry = await asyncio.to_thread(self._fresh, send)
+                token, expiry = await loop.run_in_executor(self._thread, self._fresh, send)
             except (GoogleAuthError, ValueError) as error:
                 raise self._failure(error) from None
             self._token = token
@@ -73,6 +77,7 @@ class Tokens:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
         await self._session.close()
 
     def _fresh(self, send: "OnLoop") -> tuple[str, datetime | None]:
