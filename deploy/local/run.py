@@ -197,7 +197,7 @@ class LocalRun:
         say("Ctrl-C stops everything.\n")
 
     async def _spawn(self, name: str, *command: str) -> None:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("AISIX_") and k != "OPENAI_API_KEY"}
+        environment = {name: text for name, text in os.environ.items() if _passed_on(name)}
         process = await start(name, command, {**environment, "PYTHONUNBUFFERED": "1"})
         self.processes.append(process)
         self._stack.push_async_callback(process.stop)
@@ -226,6 +226,11 @@ class LocalRun:
             except (aiohttp.ClientError, OSError, TimeoutError):
                 pass  # not up yet
             await asyncio.sleep(0.1)
+
+
+def _passed_on(name: str) -> bool:
+    """Whether what is started gets this variable: no settings of another gateway, but what `$env://` may name."""
+    return name.startswith("AISIX_SECRET_") or not (name.startswith("AISIX_") or name == "OPENAI_API_KEY")
 
 
 async def serve() -> int:
