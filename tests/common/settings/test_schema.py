@@ -94,6 +94,7 @@ DEFAULTS: dict[str, Any] = {
     "secrets.env_allow": ("AISIX_SECRET_*",),
     "secrets.env_in_managed": False,
     "secrets.kubernetes_allow": ("*/aisix-secret-*",),
+    "secrets.service_account_hosts": ("*.svc", "*.svc.cluster.local", "127.0.0.1", "localhost"),
     "secrets.providers": (),
     "secrets.refresh_secs": 300,
     "secrets.retry_secs": 10,

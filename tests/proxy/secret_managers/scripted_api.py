@@ -36,6 +36,7 @@ def context(
     environ: Mapping[str, str] | None = None,
     timeout: float = 5.0,
     kubernetes_allow: Sequence[str] = (),
+    service_account_hosts: Sequence[str] = ("127.0.0.1", "localhost"),
     service_account: Path = Path("/nowhere"),
 ) -> Context:
     """A Context with real sessions."""
@@ -45,6 +46,7 @@ def context(
         clock=clock or SetClock(),
         timeout=timeout,
         kubernetes_allow=kubernetes_allow,
+        service_account_hosts=service_account_hosts,
         service_account=service_account,
     )
 

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from aisix_common.resources import SECRET_PROVIDERS, check
-from aisix_common.resources.secret_providers import Vault
+from aisix_common.resources.secret_providers import Vault, VaultKubernetes, VaultToken
 from aisix_common.secret import Secret
 from aisix_proxy.secret_managers.base import Away, Context, Fetched, NoSuchSecret, Refused, Unresolved, Unusable
 from aisix_proxy.secret_managers.vault import VaultClient
@@ -297,3 +297,24 @@ async def test_a_login_is_proof_enough_where_no_policy_lets_a_token_look_itself_
         clock.move(60)
         await client.probe()
     assert [path for path in api.paths if "login" in path] == ["POST /v1/auth/approle/login"] * 2
+
+
+@pytest.mark.parametrize(
+    ("uri", "hosts", "good"),
+    [
+        ("https://vault.vault.svc:8200", ("*.svc",), True),
+        ("https://VAULT.vault.SVC.:8200", ("*.svc",), True),
+        ("https://vault.example.com", ("*.svc", "vault.example.com"), True),
+        ("https://vault.svc.example.com", ("*.svc",), False),
+        ("https://evil.example.com/vault.svc", ("*.svc",), False),
+        ("https://10.0.0.1", (), False),
+    ],
+)
+def test_the_pods_token_goes_where_the_operator_lets_it(uri: str, hosts: tuple[str, ...], good: bool) -> None:
+    provider = Vault("main", uri, VaultKubernetes("gateway"))
+    if good:
+        VaultClient(provider, context(service_account_hosts=hosts))
+        return
+    with pytest.raises(Unusable, match=r"secrets\.service_account_hosts"):
+        VaultClient(provider, context(service_account_hosts=hosts))
+    VaultClient(Vault("main", uri, VaultToken(Secret("t"))), context(service_account_hosts=hosts))

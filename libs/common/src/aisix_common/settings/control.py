@@ -100,6 +100,9 @@ class Secrets(Section, frozen=True, kw_only=True):
     kubernetes_allow: tuple[Text, ...] = ("*/aisix-secret-*",)
     """Kubernetes Secrets that references may read, as `<namespace>/<name>`, whatever a provider allows; `*` matches
     anything."""
+    service_account_hosts: tuple[Text, ...] = ("*.svc", "*.svc.cluster.local", "127.0.0.1", "localhost")
+    """Hosts of Vaults that may be sent the service account token of the proxy's pod, to log in with; `*` matches
+    anything. Whoever may write `secret_providers` must not be able to send it elsewhere."""
     providers: tuple[SecretProvider, ...] = ()
     """Secret managers known besides those in etcd."""
     refresh_secs: Seconds = 300

@@ -64,6 +64,8 @@ class Context:
     """Seconds one fetch may take in all."""
     kubernetes_allow: Sequence[str] = ()
     """`secrets.kubernetes_allow`: patterns of `<namespace>/<name>`."""
+    service_account_hosts: Sequence[str] = ()
+    """`secrets.service_account_hosts`: patterns of hosts that the pod's token may be sent to."""
     service_account: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")
     """Where the pod's token, certificate authority and namespace lie. Read anew at each use: tokens rotate."""
 

@@ -29,5 +29,6 @@ def making_of(settings: Settings, environ: Mapping[str, str], clock: Clock, make
         clock=clock,
         timeout=timeout,
         kubernetes_allow=settings.secrets.kubernetes_allow,
+        service_account_hosts=settings.secrets.service_account_hosts,
     )
     return Making(makers, context, env_policy(settings))

@@ -5,11 +5,13 @@ provider's mount and prefix.
 """
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
-from aisix_common.resources.secret_providers import Vault, VaultToken
+from aisix_common.resources.secret_providers import Vault, VaultKubernetes, VaultToken
 from aisix_common.secret import Secret
 
 from .base import Away, Context, Fetched, NoSuchSecret, Refused, Unresolved, Unusable
@@ -38,6 +40,9 @@ class VaultClient:
     """A `ManagerClient`."""
 
     def __init__(self, provider: Vault, context: Context) -> None:
+        """Raises Unusable for a login with the pod's token at a host that it may not be sent to."""
+        if isinstance(provider.auth, VaultKubernetes):
+            _permit(provider.uri, context.service_account_hosts)
         self._api = VaultApi(provider.uri, provider.namespace, Rest(WHO, context, provider.ca_cert))
         self._tokens = tokens_for(provider.auth, self._api, context)
         self._logs_in = not isinstance(provider.auth, VaultToken)
@@ -124,3 +129,13 @@ class VaultClient:
         if not text:
             raise NoSuchSecret(f"what {WHO} has at {at} is empty under the reference's last segment, its key")
         return Fetched(Secret(text), lifetime if lifetime > 0 else None)
+
+
+def _permit(uri: str, hosts: Sequence[str]) -> None:
+    """Whoever writes rows chooses the address: only the operator's list says where the pod's token may go."""
+    host = (urlsplit(uri).hostname or "").rstrip(".")
+    if not any(fnmatchcase(host, pattern.lower()) for pattern in hosts):
+        raise Unusable(
+            f"logs in with the pod's service account token, which may not be sent to {host}: "
+            f"secrets.service_account_hosts names {', '.join(hosts) or 'none'}"
+        )
