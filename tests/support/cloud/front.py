@@ -11,6 +11,7 @@ the HTTP app. It terminates nothing. And it fails on command, as a whole or on o
 """
 
 import asyncio
+import errno
 import socket
 import struct
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import Final
 from .client_hello import LONGEST, NotTls, offered
 
 HELLO_SECONDS: Final = 10.0
+LISTEN_SECONDS: Final = 5.0
 GARBAGE: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n<html>sorry :(</html>"
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 _CHUNK: Final = 64 * 1024
@@ -129,7 +131,16 @@ class Front:
             self._roads[lane].mood = mood
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=_CHUNK, backlog=512)
+        until = asyncio.get_running_loop().time() + LISTEN_SECONDS
+        while self._server is None:
+            try:
+                self._server = await asyncio.start_server(
+                    self._accept, "127.0.0.1", self.port, limit=_CHUNK, backlog=512
+                )
+            except OSError as error:  # somebody's outgoing connection may have the port for a moment
+                if error.errno != errno.EADDRINUSE or asyncio.get_running_loop().time() > until:
+                    raise
+                await asyncio.sleep(0.05)
         self.port = int(self._server.sockets[0].getsockname()[1])
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -7,6 +7,7 @@ ours, whatever ends that (`tether.py`).
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,8 @@ from aisix_common.store.options import TlsMaterial
 from tests.support.etcd import Certificates, EtcdServer
 
 ROOT: Final = "root"
+START_TRIES: Final = 5
+PAUSE_SECONDS: Final = 0.2
 _AUTH: Final = "/etcdserverpb.Auth/"
 _CALL_SECONDS: Final = 10.0
 
@@ -34,13 +37,25 @@ class TenantEtcd(EtcdServer):
         self._folder = folder
         self._lifeline = -1
         self._starts = 0
+        self._known = False
 
     def start(self) -> None:
-        try:
-            super().start()
-        finally:
-            for fifo in self._folder.glob("tether-*"):
-                fifo.unlink()
+        """As before, but a port that somebody else has for the moment is waited for, or replaced while nobody knows
+        ours; the data are never the price of that."""
+        for left in reversed(range(START_TRIES)):
+            try:
+                super().start()
+                self._known = True
+                return
+            except RuntimeError as error:
+                if not left or "address already in use" not in str(error):
+                    raise
+                if not self._known:
+                    self._pick_ports()
+                time.sleep(PAUSE_SECONDS)
+            finally:
+                for fifo in self._folder.glob("tether-*"):
+                    fifo.unlink()
 
     def _command(self) -> list[str]:
         self._starts += 1
