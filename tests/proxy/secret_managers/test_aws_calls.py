@@ -132,6 +132,8 @@ async def fetched():
 
 async def main():
     await fetched()
+    os.environ["AWS_ENDPOINT_URL_STS"] = sys.argv[2]
+    await fetched()
     del os.environ["AWS_WEB_IDENTITY_TOKEN_FILE"]
     await fetched()
 
@@ -151,9 +153,11 @@ def test_without_keys_the_default_chain_is_used(moto_aws: MotoAws, tmp_path: Pat
         "AWS_WEB_IDENTITY_TOKEN_FILE": str(token),
         "AWS_ENDPOINT_URL_STS": moto_aws.endpoint,
     }
-    command = [sys.executable, "-c", FETCH, moto_aws.endpoint]
+    command = [sys.executable, "-c", FETCH, moto_aws.endpoint, f"http://127.0.0.1:{free_port()}"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=50, check=True)
-    with_identity, without = done.stdout.splitlines()
+    with_identity, sts_away, without = done.stdout.splitlines()
     assert with_identity == "sk-ambient"
+    assert sts_away.startswith("Away"), "which says nothing against what was had before"
+    assert "connection refused" in sts_away
     assert without.startswith("Refused")
     assert "no credentials in the default chain" in without

@@ -118,8 +118,8 @@ def _failure(error: Exception) -> Unresolved:
     """What an error of botocore means."""
     if isinstance(error, wrong.ClientError):  # an answer of AWS: also of STS, for an identity
         return refusal(_code(error), int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)))
-    if isinstance(error, wrong.HTTPClientError):
-        return unreached(WHO, error)
+    if isinstance(error, wrong.HTTPClientError | wrong.ConnectionError):  # the second is of STS and its like alone
+        return unreached(WHO if isinstance(error, wrong.HTTPClientError) else f"{WHO}, or STS", error)
     if isinstance(
         error,
         wrong.NoCredentialsError
