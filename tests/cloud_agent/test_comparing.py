@@ -48,6 +48,14 @@ def test_order_white_space_and_nonces_are_no_change(kind: str) -> None:
     assert same(spot(kind), spelled, stored(kind, DOCUMENT), KEYRING)
 
 
+def test_an_older_spelling_is_the_same_as_what_was_projected_of_it() -> None:
+    document = {"display_name": "k", "secret": "c1"}
+    assert same(spot("provider_keys"), json.encode(document), stored("provider_keys", document), KEYRING)
+    assert not same(
+        spot("provider_keys"), json.encode({**document, "secret": "c2"}), stored("provider_keys", document), KEYRING
+    )
+
+
 CHANGED = [
     {**DOCUMENT, "api_key": "c3"},
     {**DOCUMENT, "api_key": '"c1"'},

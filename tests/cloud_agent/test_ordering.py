@@ -50,13 +50,13 @@ def test_kinds_then_age_then_key() -> None:
     rows = [
         placed("future_kind", "z"),
         placed("api_keys", "a"),
-        placed("models", "young", created=9),
+        placed("models", "0-young", created=9),
         placed("models", "b", created=4),
         placed("models", "a", created=4),
         placed("provider_keys", "p"),
         placed("secret_providers", "v"),
     ]
-    expected = ["v", "p", "a", "b", "young", "a", "z"]
+    expected = ["v", "p", "a", "b", "0-young", "a", "z"]
     for seed in range(5):
         random.Random(seed).shuffle(rows)
         assert ids(dependencies_first(rows)) == expected

@@ -417,6 +417,17 @@ def test_an_older_cloud_is_read_twice_and_believed() -> None:
     assert world.local.standing.marker == Marker(ENV, restored.revision, "done")
 
 
+def test_nor_may_it_be_older_than_what_is_on_its_way() -> None:
+    world = World()
+    world.rows("api_keys", 150)
+    early = world.cloud.listing()
+    world.rows("models", 1)
+    world.local.run(world.listing(), 2)
+    assert isinstance(plan_listing(early, world.local.listing(), world.local.standing, RULES), Suspicious)
+    world.sync()
+    world.check()
+
+
 def test_a_cloud_without_the_ext_root_leaves_the_local_one_alone() -> None:
     world = World(Rules(Layout(ENV, external=False), KEYRING))
     world.rows("api_keys", 1)

@@ -57,6 +57,15 @@ def test_an_older_spelling_stays_and_is_sealed_for_the_present_one() -> None:
     assert isinstance(read_row(BY_NAME["provider_keys"], "x", made, KEYRING), Loaded)
 
 
+def test_an_older_spelling_beside_a_member_that_is_not_known() -> None:
+    document = {"display_name": "k", "secret": "canary-1", "rotation": {"token": "canary-2"}}
+    made = projected("provider_keys", json.encode(document))
+    assert b"canary" not in made
+    outcome = read_row(BY_NAME["provider_keys"], "x", made, KEYRING)
+    assert isinstance(outcome, Loaded)
+    assert outcome.value.api_key.reveal() == "canary-1"
+
+
 STAYS = ["$secret://vault/v/a/b", "$env://AISIX_SECRET_A", "enc:v1:cloud:AAAA", ""]
 
 
@@ -116,17 +125,17 @@ def test_rows_that_are_not_understood_are_sealed_by_name(kind: str, document: An
 def test_a_member_that_is_not_known_survives_and_is_sealed_if_it_looks_like_a_secret() -> None:
     document = {
         "display_name": "k",
-        "api_key": "c1",
-        "rotation": {"token": "c2", "every": "day"},
+        "api_key": "canary-1",
+        "rotation": {"token": "canary-2", "every": "day"},
         "note": "token",
-        "request": {"default_headers": {"x-a": "c3"}, "signing": {"private_key": "c4"}},
+        "request": {"default_headers": {"x-a": "canary-3"}, "signing": {"private_key": "canary-4"}},
     }
     made = projected("provider_keys", json.encode(document))
-    assert not any(text in made for text in (b"c1", b"c2", b"c3", b"c4"))
+    assert b"canary" not in made
     after = json.decode(made)
     assert (after["note"], after["rotation"]["every"]) == ("token", "day")
     at = ("request", "signing", "private_key")
-    assert KEYRING.open(after["request"]["signing"]["private_key"], context("provider_keys", "x", at)) == "c4"
+    assert KEYRING.open(after["request"]["signing"]["private_key"], context("provider_keys", "x", at)) == "canary-4"
     outcome = read_row(BY_NAME["provider_keys"], "x", made, KEYRING)
     assert isinstance(outcome, Loaded)
     assert outcome.unknown == ("note", "request.signing", "rotation")
