@@ -321,11 +321,35 @@ async def test_but_not_for_ever_and_those_of_the_file_are_there() -> None:
         await asyncio.sleep(0.3)
         assert (stage.ready, stage.secret()) == (1, "sk-1")
         assert stage.secret("pk-2") is None
+        assert "were not read from etcd yet" in (stage.why("provider_keys/pk-2") or "")
         stage.manager.secrets["w/a/k"] = "sk-2"
         stage.resolver.providers(external(row("w"), row("v", uri="http://127.0.0.1:10")))
         await asyncio.sleep(0.2)
         assert (stage.secret(), stage.secret("pk-2")) == ("sk-1", "sk-2")
         assert {provider.uri for provider in stage.manager.made} == {"http://127.0.0.1:9"}, "the file's word counts"
+
+
+async def test_a_provider_that_is_out_of_service_is_not_made_up_for_by_the_only_other_one() -> None:
+    wrong = {"v/w/a/k": "sk-of-another-provider"}
+    async with Stage(wrong).playing(row(), row("w", uri="no url")) as stage:
+        stage.feed(provider_key(api_key="$secret://vault/w/a/k"))
+        await asyncio.sleep(0.2)
+        assert (stage.secret(), stage.manager.asked) == (None, [])
+        assert "provider vault/w, which is out of service" in (stage.why() or "")
+        stage.resolver.providers(external(row()))
+        await asyncio.sleep(0.2)
+        assert stage.secret() == wrong["v/w/a/k"], "there is no such provider: it is the short form"
+
+
+async def test_why_a_provider_may_be_missing_is_told_for_as_long_as_it_is_so() -> None:
+    async with Stage().playing() as stage:
+        stage.feed(provider_key(api_key=REF))
+        told = []
+        for providers in (external(bad=2), external(bad=1), external()):
+            stage.resolver.providers(providers)
+            await asyncio.sleep(0.2)
+            told.append((stage.why() or "").partition("(")[2].partition(" of")[0])
+        assert told == ["2 rows", "1 rows", ""]
 
 
 async def test_a_start_does_not_wait_for_a_manager_that_hangs() -> None:

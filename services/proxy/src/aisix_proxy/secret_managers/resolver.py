@@ -26,6 +26,7 @@ from .base import Fetched
 from .cache import Cache, Known, State, Ticket, Timing
 from .clients import Client, Clients, Making
 from .fetching import Fetching, Outcome, Tell
+from .missing import NOTHING, UNREAD, Missing, missing_of
 from .needs import Needs, Row
 from .report import News, Report, report
 from .resolution import resolve, unresolved
@@ -80,7 +81,7 @@ class Resolver:
         self._ready = False
         self._providers_known = False
         self._consumer_failed = False
-        self._unread_providers = 0
+        self._missing = NOTHING
         self._news = News(setup.log)
         self._wake = asyncio.Event()
         self.clients.update({each.identity: each for each in setup.configured})
@@ -97,17 +98,8 @@ class Resolver:
 
     def providers(self, snapshot: Snapshot | None) -> None:
         """Take over the providers of another snapshot; None: there is no source of them."""
-        first, self._providers_known = not self._providers_known, True
         table = {} if snapshot is None else snapshot.table(SECRET_PROVIDERS).by_name
-        self._unread_providers = 0 if snapshot is None else len(snapshot.rejected)
-        providers: dict[str, SecretProvider] = {identity: entry.value for identity, entry in table.items()}
-        providers.update({each.identity: each for each in self._setup.configured})
-        turnover, now = self.clients.update(providers), _now()
-        for identity, same_place in turnover.renewed.items():
-            self._cache.renew(identity, now, keep=same_place)
-        if turnover.names_changed or first:
-            self._serve_anew(self._needs, now)
-        self._wake.set()
+        self._take_providers({identity: entry.value for identity, entry in table.items()}, missing_of(snapshot))
 
     async def run(self) -> None:
         """Fetch, and serve anew, until cancelled. What `publish` raises is logged here."""
@@ -183,7 +175,17 @@ class Resolver:
         """A start has waited for long enough."""
         self._started, self._start_ends = True, math.inf
         if not self._providers_known:  # whatever keeps them from being read, those of config.yaml are there
-            self.providers(None)
+            self._take_providers({}, UNREAD)
+
+    def _take_providers(self, providers: dict[str, SecretProvider], missing: Missing) -> None:
+        providers.update({each.identity: each for each in self._setup.configured})
+        turnover, now = self.clients.update(providers), _now()
+        for identity, same_place in turnover.renewed.items():
+            self._cache.renew(identity, now, keep=same_place)
+        if turnover.names_changed or not self._providers_known or missing != self._missing:
+            self._serve_anew(self._needs, now)
+        self._providers_known, self._missing = True, missing
+        self._wake.set()
 
     def _serve_anew(self, rows: Iterable[Row], now: float) -> None:
         self._again.update(dict.fromkeys(rows))
@@ -258,16 +260,13 @@ class Resolver:
                 )
             if not self._providers_known:
                 return text, self._cache.settle(text, None, now)
-            placed = place(reference, self.clients.names.get(reference.manager, frozenset()))
+            known = self.clients.names.get(reference.manager, frozenset())
+            self._missing.check(reference, known)
+            placed = place(reference, known)
         except (BadReference, NotReadable) as error:
-            return text, self._cache.settle(text, f"{error}{self._hint(error)}", now)
+            hint = self._missing.hint if isinstance(error, BadReference) else ""
+            return text, self._cache.settle(text, f"{error}{hint}", now)
         return placed.text, self._cache.want(placed.text, placed.identity, now)
-
-    def _hint(self, error: Exception) -> str:
-        """What else may be the matter where a provider is missing."""
-        if not self._unread_providers or not isinstance(error, BadReference):
-            return ""
-        return f" ({self._unread_providers} rows of secret_providers are out of service: see /status/config)"
 
     def _value(self, text: str) -> Secret:
         known = self._cache.get(text)
