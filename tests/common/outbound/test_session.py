@@ -80,6 +80,19 @@ async def test_its_lookups_neither_wait_for_the_threads_of_others_nor_take_them(
         await there.close()
 
 
+async def test_a_session_that_is_closed_leaves_no_thread() -> None:
+    before = set(threading.enumerate())
+    session = open_session(Guard(Reach.OPERATOR), timeout=5)
+    with pytest.raises(aiohttp.ClientConnectorDNSError):
+        await session.get("http://no-such-host.invalid/")
+    lookups = set(threading.enumerate()) - before
+    assert lookups
+    await session.close()
+    for thread in lookups:
+        await asyncio.to_thread(thread.join, 10)
+        assert not thread.is_alive()
+
+
 async def test_a_name_that_leads_nowhere() -> None:
     async with open_session(Guard(Reach.OPERATOR), timeout=5) as session:
         with pytest.raises(aiohttp.ClientConnectorDNSError):

@@ -7,7 +7,9 @@ judges names, where the host is known, and the factory what reaches it without h
 import asyncio
 import socket
 import ssl
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -32,11 +34,9 @@ def open_session(guard: Guard, ca_pem: str | None = None, *, timeout: float) -> 
     context: ssl.SSLContext | bool = True
     if ca_pem is not None:
         context = _trusting(ca_pem)
-    judged = _Judged(guard)
-    connector = aiohttp.TCPConnector(
+    connector = _Connector(
+        _Judged(guard),
         ssl=context,
-        resolver=judged,
-        socket_factory=judged.socket,
         limit=_LIMIT,
         ttl_dns_cache=None,
         use_dns_cache=False,
@@ -47,6 +47,18 @@ def open_session(guard: Guard, ca_pem: str | None = None, *, timeout: float) -> 
         timeout=aiohttp.ClientTimeout(total=timeout),
         trust_env=False,
     )
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Takes its resolver along when it is closed: aiohttp leaves one that it was given."""
+
+    def __init__(self, judged: "_Judged", **options: Any) -> None:
+        super().__init__(resolver=judged, socket_factory=judged.socket, **options)
+        self._judged = judged
+
+    def close(self, *, abort_ssl: bool = False) -> Coroutine[Any, Any, None]:
+        self._judged.end()
+        return super().close(abort_ssl=abort_ssl)
 
 
 class _Judged(AbstractResolver):
@@ -73,6 +85,10 @@ class _Judged(AbstractResolver):
         return found
 
     async def close(self) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Give the threads back; what hangs in them ends by itself."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
