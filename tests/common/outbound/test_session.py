@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import aiohttp
 import pytest
@@ -10,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from aisix_common.errors import ConfigurationError
-from aisix_common.outbound import Guard, open_session
+from aisix_common.outbound import AnswerTooLarge, Guard, open_session
 from aisix_common.outbound.addresses import Reach
 
 
@@ -20,9 +21,19 @@ async def answer(request: web.Request) -> web.Response:
     return response
 
 
+async def endless(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    with suppress(ConnectionError):
+        while True:
+            await response.write(bytes(1 << 16))
+    return response
+
+
 async def server() -> TestServer:
     app = web.Application()
     app.router.add_get("/", answer)
+    app.router.add_get("/endless", endless)
     made = TestServer(app, host="127.0.0.1")
     await made.start_server()
     return made
@@ -78,6 +89,17 @@ async def test_its_lookups_neither_wait_for_the_threads_of_others_nor_take_them(
         over.set()
         await hangs
         await there.close()
+
+
+async def test_an_answer_without_end_is_not_read_to_its_end() -> None:
+    there = await server()
+    async with open_session(Guard(Reach.OPERATOR), timeout=30) as session:
+        async with session.get(f"http://127.0.0.1:{there.port}/endless") as response:
+            with pytest.raises(AnswerTooLarge, match="more than 4 MiB"):
+                await response.read()
+        async with session.get(f"http://127.0.0.1:{there.port}/") as response:
+            assert (await response.read(), await response.text()) == (b"no cookie", "no cookie")
+    await there.close()
 
 
 async def test_a_session_that_is_closed_leaves_no_thread() -> None:

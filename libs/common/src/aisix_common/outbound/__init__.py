@@ -4,6 +4,6 @@
 """
 
 from .guard import AddressRefused, Guard
-from .session import open_session
+from .session import AnswerTooLarge, open_session
 
-__all__ = ["AddressRefused", "Guard", "open_session"]
+__all__ = ["AddressRefused", "AnswerTooLarge", "Guard", "open_session"]

@@ -18,6 +18,7 @@ from aisix_common.errors import ConfigurationError, Problem
 
 from .guard import Guard
 
+MOST_BYTES = 4 << 20
 _LIMIT = 64
 _LOOKUPS = 2
 """Names of one session that are looked up at once: most sessions call one host."""
@@ -27,7 +28,8 @@ _NUMERIC_ADDRESS = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 def open_session(guard: Guard, ca_pem: str | None = None, *, timeout: float) -> aiohttp.ClientSession:
     """A session whose every connection `guard` has checked. `ca_pem`: authorities trusted besides the system's.
-    `timeout`: seconds for a whole request. Whoever opens it closes it; `allow_redirects=False` is the caller's to say.
+    `timeout`: seconds for a whole request. Bodies that are read as a whole are MOST_BYTES at most, else AnswerTooLarge.
+    Whoever opens it closes it; `allow_redirects=False` is the caller's to say.
 
     On the event loop. Raises ConfigurationError for PEM that cannot be used.
     """
@@ -43,10 +45,36 @@ def open_session(guard: Guard, ca_pem: str | None = None, *, timeout: float) -> 
     )
     return aiohttp.ClientSession(
         connector=connector,
+        response_class=_Response,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=timeout),
         trust_env=False,
     )
+
+
+class AnswerTooLarge(aiohttp.ClientPayloadError):
+    """A body that is larger than anything we ask for."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the answer has more than {MOST_BYTES >> 20} MiB")
+
+
+class _Response(aiohttp.ClientResponse):
+    """Takes no more of a body than may be: vendors' libraries read whatever comes, and it may never end."""
+
+    async def read(self) -> bytes:
+        if self._body is None:
+            parts = bytearray()
+            try:
+                async for part in self.content.iter_any():
+                    parts += part
+                    if len(parts) > MOST_BYTES:
+                        raise AnswerTooLarge
+            except BaseException:
+                self.close()
+                raise
+            self._body = bytes(parts)
+        return self._body
 
 
 class _Connector(aiohttp.TCPConnector):

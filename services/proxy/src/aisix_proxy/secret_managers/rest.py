@@ -16,7 +16,7 @@ import msgspec
 from yarl import URL
 
 from aisix_common.errors import ConfigurationError
-from aisix_common.outbound import AddressRefused
+from aisix_common.outbound import AddressRefused, AnswerTooLarge
 
 from .base import Away, Context, Unusable
 
@@ -121,6 +121,8 @@ def reason(problem: BaseException) -> str:
     at = getattr(problem, "os_error", None) or getattr(problem, "certificate_error", None) or problem
     if isinstance(at, AddressRefused):  # names the host as it was configured, and what to do
         return str(at)
+    if isinstance(problem, AnswerTooLarge):
+        return str(problem)
     if isinstance(at, ssl.SSLCertVerificationError):
         return f"its certificate is refused: {getattr(at, 'verify_message', '') or 'not trusted'}"
     if isinstance(at, ssl.SSLError):
