@@ -18,7 +18,7 @@ PYTEST_ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 BENCH_ARGS ?=
 
-.PHONY: help setup run test e2e bench lint types contracts check docs golden proto stats clean readme
+.PHONY: help setup run test test-all e2e bench lint types contracts check docs golden proto stats clean readme
 
 help: ## print this list
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,8 +44,13 @@ setup: $(STAMP) ## create .venv and install everything from constraints.txt
 run: $(RUN_STAMP) ## run etcd, the gateway and a demo provider, and print a curl that answers (Ctrl-C stops all)
 	@exec $(BIN)/python -m deploy.local
 
-test: $(STAMP) ## every test, with real etcd and real processes
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+test: $(STAMP) ## the tests, with real etcd and real processes; `make check` adds the few that take long by themselves
+	@$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+test-all: $(STAMP) ## every test
+	@$(PYTEST) $(PYTEST_ARGS)
 
 e2e: $(STAMP) ## only the tests that use real processes and the official SDK
 	@$(BIN)/python -m pytest tests/e2e $(PYTEST_ARGS)
@@ -66,7 +71,7 @@ contracts: $(STAMP) ## who may import whom
 readme: $(STAMP) ## the README's commands in a fresh clone
 	@$(BIN)/python -m tests.readme
 
-check: lint types contracts test readme ## all that CI runs
+check: lint types contracts test-all readme ## all that CI runs
 
 docs: $(STAMP) ## regenerate docs/reference from the code
 	@$(BIN)/python -m aisix_common.settings.reference > docs/reference/configuration.md

@@ -183,7 +183,8 @@ async def test_every_operation_does_what_it_is_there_for(described: Described) -
     assert set(described.operations) - asked == {PLAYGROUND}
 
 
-@pytest.mark.timeout(240)  # half a minute on a free machine
+@pytest.mark.slow  # half a minute on a free machine
+@pytest.mark.timeout(240)
 async def test_whatever_is_asked_the_answer_is_described(admin: RunningAdmin, described: Described) -> None:
     wrong: list[str] = []
     for label, operation in described.operations.items():

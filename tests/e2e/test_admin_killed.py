@@ -22,6 +22,7 @@ ROUNDS = 4
 WRITERS = 6
 
 
+@pytest.mark.slow  # an admin starts four times
 @pytest.mark.timeout(90)
 async def test_an_admin_that_is_killed_under_writes(etcd: EtcdServer, etcd_prefix: str, tmp_path: Path) -> None:
     (tmp_path / "k1").write_text(new_key())

@@ -171,6 +171,7 @@ class Load:
                 self.ended = True
 
 
+@pytest.mark.slow  # processes are restarted one after the other, twice
 @pytest.mark.timeout(120)
 async def test_two_rotations_under_load(etcd: EtcdServer, etcd_prefix: str, tmp_path: Path) -> None:
     for id in ("k1", "k2", "k3"):

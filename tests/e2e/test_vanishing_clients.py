@@ -52,6 +52,7 @@ async def cancelled(gateway: Gateway) -> float:
     return sum(map(float, found))
 
 
+@pytest.mark.slow  # twelve hundred streams
 async def test_a_thousand_vanished_clients_leave_nothing(fresh_etcd: EtcdServer, tmp_path: Path) -> None:
     async with (
         providers.running() as provider,
