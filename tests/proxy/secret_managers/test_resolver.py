@@ -217,6 +217,20 @@ async def test_while_a_changed_reference_is_fetched_the_row_is_served_as_before(
         assert stage.secret() is None, "but no longer than a fetch may take"
 
 
+async def test_a_key_that_is_disabled_does_not_wait_for_its_changed_reference() -> None:
+    other = REF.replace("/k", "/slow")
+    stage = Stage({"v/a/k": "caller-key-1", "v/a/slow": "caller-key-2"})
+    async with stage.playing(row()):
+        stage.feed(("api_keys", "key-1", {"key_hash": REF, "allowed_models": ["*"]}))
+        await asyncio.sleep(1)
+        served = stage.published[-1].table(ApiKey).by_id
+        assert "key-1" in served
+        stage.feed(("api_keys", "key-1", {"key_hash": other, "allowed_models": ["*"], "disabled": True}))
+        assert "key-1" not in stage.published[-1].table(ApiKey).by_id
+        await asyncio.sleep(1)
+        assert stage.published[-1].table(ApiKey).by_id["key-1"].value.disabled
+
+
 async def test_a_row_made_anew_is_another_row() -> None:
     async with Stage({"v/a/k": "sk-1", "v/b/k": "sk-2"}).playing(row()) as stage:
         stage.feed(provider_key(api_key=REF))

@@ -274,7 +274,10 @@ class Resolver:
         return known.value
 
     def _earlier(self, kind: Kind[Any], entry: Entry[Any]) -> Any | None:
-        """What is served for a row until now: good for as long as a fetch may take."""
+        """What is served for a row until now: good for as long as a fetch may take, but for a row that is switched off
+        with the same change: that must not wait."""
+        if getattr(entry.value, "disabled", False) or not getattr(entry.value, "enabled", True):
+            return None
         served = None if self._served is None else self._served.tables[kind.name].by_id.get(entry.id)
         if served is None or (self._setup.one_life and served.create_revision != entry.create_revision):
             return None
