@@ -56,7 +56,7 @@ def stop(number, frame):
 signal.signal(signal.SIGTERM, stop)
 note(NAME + " runs " + str(os.getpid()))
 while True:
-    time.sleep(60)
+    time.sleep(0.2)
 """
     gateway.programs.write("fake_proxy", f"NAME = 'fake_proxy'\n{drain}")
     gateway.programs.waiting("fake_admin")
@@ -94,7 +94,7 @@ time.sleep(0.3)
 note(NAME + " runs " + str(os.getpid()))
 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 while True:
-    time.sleep(60)
+    time.sleep(0.2)
 """
     for name in ("fake_proxy", "fake_admin"):
         gateway.programs.write(name, f"NAME = {name!r}\nnote(NAME + ' begins')\n{hears}")
