@@ -41,6 +41,7 @@ async def verdict(admin: RunningAdmin, kind: Kind[Any], case: Case) -> str:
     return "refused" if errors and not only_here(kind, errors) else "ok"
 
 
+@pytest.mark.slow  # a thousand documents over a socket
 async def test_the_admin_says_what_the_strict_check_says(admin: RunningAdmin) -> None:
     for kind in ALL_KINDS:
         said = {case.name: await verdict(admin, kind, case) for case in load(kind.name)}

@@ -164,6 +164,7 @@ async def test_propagation_with_ten_thousand_keys(
         assert max(delays) < 0.5
 
 
+@pytest.mark.slow
 async def test_fifty_thousand_keys_load_quickly(
     fresh_etcd: EtcdServer, provider: providers.Provider, tmp_path: Path
 ) -> None:
