@@ -8,6 +8,7 @@ the table's documents stand alone.
 
 from typing import Any, Final
 
+import pytest
 from msgspec import json
 
 from aisix_common.resources import ALL_KINDS, API_KEYS, KINDS, Kind, Loaded, read
