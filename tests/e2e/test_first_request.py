@@ -194,7 +194,7 @@ async def test_upstream_stream_error_ends_the_stream_with_an_error(gateway: Gate
 
 async def test_caller_timeout_cancels_upstream(gateway: Gateway, provider: Provider) -> None:
     cancelled = provider.cancelled
-    async with client(gateway, timeout=0.5) as sdk:
+    async with client(gateway, timeout=2) as sdk:
         with pytest.raises(openai.APITimeoutError):
             await sdk.chat.completions.create(model="demo-model", messages=said("[[stall]]"))
 
