@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _USES: Final = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
-_KEY_USAGE: Final = x509.KeyUsage(
+KEY_USAGE: Final = x509.KeyUsage(
     digital_signature=True,
     key_cert_sign=True,
     crl_sign=True,
@@ -51,7 +51,7 @@ class Authority:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = _builder(self._name, self._name, self._key.public_key(), 1)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        builder = builder.add_extension(_KEY_USAGE, critical=True)
+        builder = builder.add_extension(KEY_USAGE, critical=True)
         identifier = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
         self._certificate = builder.add_extension(identifier, critical=False).sign(self._key, hashes.SHA256())
         self._issued_by = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)

@@ -28,21 +28,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from aisix_common.store.options import TlsMaterial
 
+from tests.support.authority import KEY_USAGE
+
 SCHEME: Final = "x-aisix"
 DAY: Final = dt.timedelta(days=1)
 _AGES: Final = dt.timedelta(days=3650)
 _LOOPBACK: Final = ipaddress.IPv4Address("127.0.0.1")
-_CA_USAGE: Final = x509.KeyUsage(
-    digital_signature=True,
-    key_cert_sign=True,
-    crl_sign=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    encipher_only=False,
-    decipher_only=False,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +181,7 @@ class Issuer:
             .not_valid_before(now - DAY)
             .not_valid_after(now + _AGES)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_CA_USAGE, critical=True)
+            .add_extension(KEY_USAGE, critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .sign(key, hashes.SHA256())
         )

@@ -89,7 +89,7 @@ class _Converter(OpenAPIConverter):
     def schema2jsonschema(self, schema: Any) -> dict[str, Any]:
         """Of a Tagged schema its branches, of a OneOf its choices, of any other what the library makes."""
         if isinstance(schema, OneOf):
-            return {"oneOf": [self.resolve_nested_schema(choice) for choice in schema.choices]}  # type: ignore[no-untyped-call]
+            return {"oneOf": [self.resolve_nested_schema(choice) for choice in schema.choices]}  # type: ignore[no-untyped-call]  # apispec's
         if not isinstance(schema, Tagged):
             return super().schema2jsonschema(schema)  # type: ignore[no-any-return, no-untyped-call]
         branches = {tag: self.resolve_nested_schema(branch) for tag, branch in schema.branches.items()}  # type: ignore[no-untyped-call]

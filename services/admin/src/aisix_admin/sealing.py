@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aisix_common.resources import Flaw, Kind, document
-from aisix_common.resources.concealed import with_secrets
-from aisix_common.secret import Secret, is_sealed
 from aisix_common.secrets.canary import canary_row, verify
-from aisix_common.secrets.envelope import CannotOpen, Keyring
-from aisix_common.secrets.rows import Stored, context, sealed
+from aisix_common.secrets.envelope import Keyring
+from aisix_common.secrets.rows import Stored, opened, sealed
 
 from .errors import NoKeyring, WrongKeyring
 
@@ -45,15 +43,4 @@ class Sealing:
 
     def clear(self, kind: Kind[Any], id: str, value: Any) -> dict[str, Any]:
         """The document with every secret in clear that this keyring opens, to find out what changes. Never stored."""
-        keyring = self._keyring()
-
-        def opened(at: tuple[str | int, ...], secret: Secret) -> Secret:
-            text = secret.stored
-            if text is None or not is_sealed(text):
-                return secret
-            try:
-                return type(secret)(keyring.open(text, context(kind.name, id, at)))
-            except CannotOpen:
-                return secret
-
-        return document(kind, with_secrets(value, opened))
+        return document(kind, opened(kind, id, value, self._keyring(), leave_closed=True))

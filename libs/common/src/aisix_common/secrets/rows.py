@@ -14,7 +14,7 @@ from aisix_common.resources import Kind
 from aisix_common.resources.concealed import secrets_in, with_secrets
 from aisix_common.resources.flaw import Flaw, Path
 from aisix_common.resources.sensitive import SecretJson
-from aisix_common.secret import Secret, is_reference, is_sealed
+from aisix_common.secret import SEALED, Secret, is_reference, is_sealed
 
 from .envelope import CannotOpen, Keyring
 
@@ -58,18 +58,23 @@ def sealed(kind: Kind[Any], id: str, document: Mapping[str, Any], value: Any, ke
     return Stored(made, tuple(clear), new)
 
 
-def opened(kind: Kind[Any], id: str, value: Value, keyring: Keyring) -> Value:
-    """`value` with every sealed secret in clear; the same object where none is sealed. Raises CannotOpen, whose
-    message begins with the path of the secret."""
+def opened(kind: Kind[Any], id: str, value: Value, keyring: Keyring, *, leave_closed: bool = False) -> Value:
+    """`value` with every sealed secret in clear; the same object where none is sealed.
+
+    Raises CannotOpen, whose message begins with the path of the secret; with `leave_closed` what does not open stays
+    sealed instead.
+    """
 
     def clear(at: Path, secret: Secret) -> Secret:
         text = secret.stored
         if text is None or not is_sealed(text):
             return secret
         try:
-            return type(secret)(keyring.open(text, context(kind.name, id, at)))
-        except CannotOpen as error:
-            raise CannotOpen(f"{Flaw(at, '').pointer} {error}", error.key_id) from None
+            return type(secret)(_open(text, kind, id, at, keyring))
+        except CannotOpen:
+            if leave_closed:
+                return secret
+            raise
 
     return with_secrets(value, clear)
 
@@ -81,22 +86,27 @@ def resealed(kind: Kind[Any], id: str, value: Value, keyring: Keyring) -> Value:
     """
 
     def again(at: Path, secret: Secret) -> Secret:
-        text, where = secret.stored, context(kind.name, id, at)
+        text = secret.stored
         if not secret or (text is not None and is_reference(text)):
             return secret
-        if text is not None and is_sealed(text):
-            if text.startswith(f"enc:v1:{keyring.first}:"):
-                return secret
-            try:
-                clear = keyring.open(text, where)
-            except CannotOpen as error:
-                raise CannotOpen(f"{Flaw(at, '').pointer} {error}", error.key_id) from None
-        else:
+        if text is None or not is_sealed(text):
             clear = secret.reveal()
-        text = keyring.seal(clear, where)
+        elif text.startswith(f"{SEALED}{keyring.first}:"):
+            return secret
+        else:
+            clear = _open(text, kind, id, at, keyring)
+        text = keyring.seal(clear, context(kind.name, id, at))
         return SecretJson.of(text) if isinstance(secret, SecretJson) else Secret(text)
 
     return with_secrets(value, again)
+
+
+def _open(text: str, kind: Kind[Any], id: str, at: Path, keyring: Keyring) -> str:
+    """Raises CannotOpen, with the path in front of its message."""
+    try:
+        return keyring.open(text, context(kind.name, id, at))
+    except CannotOpen as error:
+        raise CannotOpen(f"{Flaw(at, '').pointer} {error}", error.key_id) from None
 
 
 def _put(document: Any, at: Path, text: str) -> Any:

@@ -9,11 +9,11 @@ from contextlib import AsyncExitStack
 from typing import Any, Final
 
 import aiohttp
-import botocore.exceptions as wrong  # type: ignore[import-untyped]
-from aiobotocore.awsrequest import AioAWSResponse  # type: ignore[import-untyped]
-from aiobotocore.config import AioConfig  # type: ignore[import-untyped]
-from aiobotocore.session import AioSession  # type: ignore[import-untyped]
-from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
+import botocore.exceptions as wrong
+from aiobotocore.awsrequest import AioAWSResponse
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from botocore.parsers import ResponseParserError
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -76,7 +76,7 @@ def prepare(provider: Aws) -> Callable[[Context], Awaitable[Calls]]:
 
 async def _warm(session: AioSession, region: str, services: tuple[str, ...]) -> None:
     for service in services:
-        unused = session.create_client(service, region, aws_access_key_id="none", aws_secret_access_key="none")  # noqa: S106
+        unused = session.create_client(service, region, aws_access_key_id="none", aws_secret_access_key="none")  # noqa: S106 - sent nowhere: the client is made and thrown away
         async with unused:
             pass
 
