@@ -8,10 +8,11 @@ from typing import Any
 from msgspec import json
 
 from aisix_cloud_agent.layout import Layout
-from aisix_cloud_agent.markers import Fence, Standing, epoch_key, projection_key, standing
+from aisix_cloud_agent.markers import Fence
 from aisix_cloud_agent.ordering import ORDER
 from aisix_cloud_agent.projection import Plan
 from aisix_cloud_agent.steps import Step
+from aisix_common.managed.projected import Marker, Standing, epoch_key, projection_key, standing
 from aisix_common.secrets.envelope import Keyring
 from aisix_common.store.types import Compare, Compared, Delete, Deleted, KeyValue, Listing, Operation, Put
 
@@ -97,9 +98,15 @@ class LocalEtcd(Store):
         """The projection row."""
         return standing(self.rows.get(projection_key(LAYOUT.run)))
 
+    @property
+    def marker(self) -> Marker | None:
+        """What it says of the Cloud."""
+        marker = self.standing.marker
+        return marker.bare if marker is not None else None
+
     def fence(self) -> Fence:
         """As the leader has it now."""
-        return Fence(self.rows[epoch_key(LAYOUT.run)].mod_revision, self.standing.revision)
+        return Fence.at(self.standing, epoch=self.rows[epoch_key(LAYOUT.run)].mod_revision)
 
     def projected(self) -> dict[str, bytes]:
         """The rows under the local roots."""
@@ -112,11 +119,20 @@ class LocalEtcd(Store):
         fence = self.fence()
         done: list[Step] = []
         for step in islice(plan.steps, most):
-            assert self.txn(*step.transaction(fence, LAYOUT.run))
-            fence = fence.after(self.revision)
+            fence = self.commit(step, fence)
             done.append(step)
         _in_order([operation for step in done for operation in step.operations])
         return done
+
+    def tries(self, step: Step, fence: Fence) -> bool:
+        """Whether a step can be committed; it is then."""
+        return self.txn(*step.transaction(fence, step.marked(fence, LAYOUT.resources, LAYOUT.ext), LAYOUT.run))
+
+    def commit(self, step: Step, fence: Fence) -> Fence:
+        """Commit a step that must not fail; the fence of the next one."""
+        marker = step.marked(fence, LAYOUT.resources, LAYOUT.ext)
+        assert self.txn(*step.transaction(fence, marker, LAYOUT.run))
+        return fence.after(self.revision, marker)
 
 
 def _in_order(operations: list[Put | Delete]) -> None:

@@ -1,31 +1,10 @@
-"""The projection row and the fence."""
+"""The fence."""
 
 import pytest
-from msgspec import json
 
-from aisix_cloud_agent.markers import Fence, Marker, Standing, epoch_key, marker_row, projection_key, standing
-from aisix_common.store.types import KeyValue, unchanged
-
-ROWS = [
-    (Marker("e", 41, "done"), {"env_id": "e", "cloud_revision": 41, "state": "done"}),
-    (Marker("e", 41, "applying", 42), {"env_id": "e", "cloud_revision": 41, "state": "applying", "target": 42}),
-]
-
-
-@pytest.mark.parametrize(("marker", "document"), ROWS)
-def test_the_row(marker: Marker, document: object) -> None:
-    row = marker_row(marker)
-    assert json.decode(row) == document
-    assert standing(KeyValue(projection_key("/run/aisix"), row, 3, 7)) == Standing(marker, 7)
-
-
-def test_no_row_is_one_of_nobody() -> None:
-    assert standing(None) == Standing(None, 0)
-
-
-@pytest.mark.parametrize("value", [b"", b"{}", b"[", b'{"env_id":"e","cloud_revision":1,"state":"half"}', b"\xff"])
-def test_a_damaged_row_is_one_of_nobody_and_still_compared(value: bytes) -> None:
-    assert standing(KeyValue("/run/aisix/projection", value, 3, 7)) == Standing(None, 7)
+from aisix_cloud_agent.markers import Fence, touches
+from aisix_common.managed.projected import HERE, Marker, Standing, epoch_key
+from aisix_common.store.types import unchanged
 
 
 def test_a_fence_compares_epoch_and_projection_and_the_keyring_where_something_is_sealed() -> None:
@@ -36,5 +15,23 @@ def test_a_fence_compares_epoch_and_projection_and_the_keyring_where_something_i
     assert fence.compares("/run/x", sealed=True) == [*both, unchanged("/run/x/keyring", 9)]
 
 
+MARKER = Marker("e", 41, "applying", 42)
+
+
 def test_the_next_fence_knows_what_was_committed() -> None:
-    assert Fence(5, 6, 9).after(12) == Fence(5, 12, 9)
+    fence = Fence.at(Standing(Marker("e", 41, "done", began=2, rows=HERE, ext_rows=3), 6), epoch=5, canary=9)
+    assert fence == Fence(5, 6, 9, began=2, rows=6, ext_rows=3)
+    begun = fence.marked(MARKER, begins=True, rows=False, ext_rows=False)
+    assert (begun.began, begun.rows, begun.ext_rows) == (HERE, 6, 3)
+    then = fence.after(12, begun)
+    assert then == Fence(5, 12, 9, began=12, rows=6, ext_rows=3)
+    chunk = then.marked(MARKER, begins=False, rows=True, ext_rows=False)
+    assert (chunk.began, chunk.rows, chunk.ext_rows) == (12, HERE, 3)
+    assert then.after(13, chunk) == Fence(5, 13, 9, began=12, rows=13, ext_rows=3)
+
+
+@pytest.mark.parametrize(
+    ("keys", "touched"), [([], False), (["/aisix/models/1"], True), (["/aisix2/models/1", "/ext/aisix/x/1"], False)]
+)
+def test_what_touches_a_root(keys: list[str], touched: bool) -> None:
+    assert touches(keys, "/aisix") is touched

@@ -11,7 +11,7 @@ from msgspec import json
 
 from aisix_cloud_agent.comparing import opened
 from aisix_cloud_agent.layout import Layout, Spot
-from aisix_cloud_agent.markers import Fence, Marker, epoch_key, marker_row, projection_key
+from aisix_cloud_agent.markers import Fence
 from aisix_cloud_agent.projection import (
     NO_KEY,
     TOO_LARGE,
@@ -26,6 +26,7 @@ from aisix_cloud_agent.projection import (
 )
 from aisix_cloud_agent.sealing import WITHHELD, presented
 from aisix_cloud_agent.shrink import ShrinkGuard, Suspicious
+from aisix_common.managed.projected import Marker, epoch_key, marker_row, projection_key
 from aisix_common.secrets.canary import canary_key
 from aisix_common.secrets.envelope import NO_KEYRING, Keyring
 from aisix_common.store.types import Changes, Delete, Deleted, KeyValue, Listing, Put
@@ -98,7 +99,7 @@ def test_from_nothing() -> None:
         "/ext/aisix/secret_providers/v",
     ]
     assert world.local.rows["/aisix/future_kind/f"].value == b'{ "x": 1.0 }'
-    assert world.local.standing.marker == Marker(ENV, world.cloud.revision, "done")
+    assert world.local.marker == Marker(ENV, world.cloud.revision, "done")
 
 
 def test_nothing_unchanged_is_written() -> None:
@@ -121,7 +122,7 @@ def test_a_write_that_says_the_same_moves_only_the_revision() -> None:
     (step,) = world.local.run(world.changes(world.cloud.put(cloud_key("provider_keys", "0000"), KEY)))
     assert step.operations == ()
     assert world.local.rows["/aisix/provider_keys/0000"] == row
-    assert world.local.standing.marker == Marker(ENV, world.cloud.revision, "done")
+    assert world.local.marker == Marker(ENV, world.cloud.revision, "done")
 
 
 def test_the_environment_can_stay_in_the_keys() -> None:
@@ -294,7 +295,7 @@ def test_a_revision_is_one_transaction() -> None:
     assert len(step.operations) == 31
     assert step.sealed
     assert step.marker == Marker(ENV, 777, "done")
-    compared = [each.key for each in step.transaction(Fence(1, 2, 3), LAYOUT.run)[0]]
+    compared = [each.key for each in step.transaction(Fence(1, 2, 3), step.marker, LAYOUT.run)[0]]
     assert compared == [epoch_key(LAYOUT.run), projection_key(LAYOUT.run), canary_key(LAYOUT.run)]
 
 
@@ -353,7 +354,7 @@ def test_the_other_root_may_be_behind() -> None:
     event = KeyValue(cloud_key("secret_providers", "v"), json.encode(provider), 1, revision - 1)
     world.local.run(world.changes(event))
     assert "/ext/aisix/secret_providers/v" in world.local.rows
-    assert world.local.standing.marker == Marker(ENV, revision, "done")
+    assert world.local.marker == Marker(ENV, revision, "done")
 
 
 def test_deleting_what_is_not_there_writes_nothing() -> None:
@@ -414,7 +415,7 @@ def test_an_older_cloud_is_read_twice_and_believed() -> None:
     assert first.older
     world.local.run(plan_listing(restored, world.local.listing(), standing, RULES, first.digest))
     assert "/aisix/api_keys/x" not in world.local.rows
-    assert world.local.standing.marker == Marker(ENV, restored.revision, "done")
+    assert world.local.marker == Marker(ENV, restored.revision, "done")
 
 
 def test_nor_may_it_be_older_than_what_is_on_its_way() -> None:
@@ -445,11 +446,10 @@ def test_who_lost_the_lead_writes_nothing_more(by: str) -> None:
     world.rows("provider_keys", 150, KEY)
     plan, fence = world.listing(), world.local.fence()
     for _ in range(2):
-        assert world.local.txn(*next(plan.steps).transaction(fence, LAYOUT.run))
-        fence = fence.after(world.local.revision)
+        fence = world.local.commit(next(plan.steps), fence)
     world.local.put(by, b"x")
     before = dict(world.local.rows)
-    assert not world.local.txn(*next(plan.steps).transaction(fence, LAYOUT.run))
+    assert not world.local.tries(next(plan.steps), fence)
     assert world.local.rows == before
 
 
@@ -458,8 +458,8 @@ def test_a_plan_is_not_done_twice() -> None:
     world.rows("api_keys", 1)
     first, second = world.listing(), world.listing()
     fence = world.local.fence()
-    assert world.local.txn(*next(first.steps).transaction(fence, LAYOUT.run))
-    assert not world.local.txn(*next(second.steps).transaction(fence, LAYOUT.run))
+    assert world.local.tries(next(first.steps), fence)
+    assert not world.local.tries(next(second.steps), fence)
 
 
 # -- random histories

@@ -4,8 +4,9 @@ from itertools import pairwise
 
 import pytest
 
-from aisix_cloud_agent.markers import Fence, Marker
+from aisix_cloud_agent.markers import Fence
 from aisix_cloud_agent.steps import MOST_BYTES, Sealable, Step, fits, in_steps, operation_size
+from aisix_common.managed.projected import Marker
 from aisix_common.store.types import Delete, Put, unchanged
 
 DONE = Marker("e", 42, "done")
@@ -87,7 +88,7 @@ def test_they_are_made_when_they_are_asked_for() -> None:
 def test_a_transaction_carries_the_marker_and_the_fence() -> None:
     sealed = [*puts(1, sealed=True), *puts(0)]
     (step,) = in_steps([*sealed, (Delete("/aisix/models/x"), False)], BEFORE, DONE)
-    compare, operations = step.transaction(Fence(3, 5, 8), "/run/aisix")
+    compare, operations = step.transaction(Fence(3, 5, 8), DONE, "/run/aisix")
     assert compare == [
         unchanged("/run/aisix/agent/epoch", 3),
         unchanged("/run/aisix/projection", 5),
@@ -99,7 +100,7 @@ def test_a_transaction_carries_the_marker_and_the_fence() -> None:
         Put("/run/aisix/projection", b'{"env_id":"e","cloud_revision":42,"state":"done"}'),
     ]
     (plain,) = in_steps(puts(1), BEFORE, DONE)
-    assert len(plain.transaction(Fence(3, 5, 8), "/run/aisix")[0]) == 2
+    assert len(plain.transaction(Fence(3, 5, 8), DONE, "/run/aisix")[0]) == 2
 
 
 def test_only_the_chunks_that_seal_depend_on_the_keyring() -> None:

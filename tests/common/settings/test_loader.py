@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aisix_common.errors import ConfigurationError, Problem
 from aisix_common.secret import Secret
-from aisix_common.settings import Address, Loaded, Settings, load, refuse_unbuilt
+from aisix_common.settings import Address, Loaded, Settings, load
 from aisix_common.settings.loader import SUPERVISED, build, report
 from aisix_common.settings.sources import parse_document, variable_name
 from aisix_common.settings.walker import leaves
@@ -97,12 +97,6 @@ def test_services_under_a_supervisor_repeat_no_warning() -> None:
     environ = {"AISIX_ADMIN__ADMIN_KEYS": "admin"}
     assert loaded("", environ).warnings
     assert loaded("", {**environ, SUPERVISED: "1"}).warnings == ()
-
-
-def test_unbuilt_modes() -> None:
-    refuse_unbuilt(loaded().settings)
-    with pytest.raises(ConfigurationError, match=r"managed\.enabled: this version"):
-        refuse_unbuilt(loaded("managed: {enabled: true}\n").settings)
 
 
 _KEYS = st.sampled_from(sorted({part for path, _ in leaves(Settings) for part in path.split(".")}))

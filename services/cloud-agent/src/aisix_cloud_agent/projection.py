@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from aisix_common.managed.projected import Marker, Standing
 from aisix_common.secrets.envelope import NO_KEYRING, Keyring
 from aisix_common.store.types import Changes, Delete, Deleted, KeyValue, Listing, Put
 
 from .comparing import same
 from .layout import Layout, Refused, Spot
-from .markers import Marker, Standing
 from .ordering import Placed, dependencies_first
 from .sealing import presented, readable, sealed, size
 from .shrink import ShrinkGuard, Suspicious

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final, TypeAlias
 
+from aisix_common.managed.projected import Marker, marker_row, projection_key
 from aisix_common.store.types import Compare, Delete, Operation, Put
 
-from .markers import Fence, Marker, marker_row, projection_key
+from .markers import Fence, touches
 
 MOST_OPERATIONS: Final = 100
 """Of one transaction, the projection row included (design 5)."""
@@ -35,11 +36,19 @@ class Step:
     """On rows; the projection row is not among them."""
     sealed: bool = False
     """Whether a secret was sealed in it just now."""
+    begins: bool = False
+    """Whether a projection in several transactions begins with it."""
 
-    def transaction(self, fence: Fence, run_root: str) -> tuple[list[Compare], list[Operation]]:
-        """What etcd is asked to do. The next step's fence is `fence.after` its revision."""
-        marker = Put(projection_key(run_root), marker_row(self.marker))
-        return fence.compares(run_root, sealed=self.sealed), [*self.operations, marker]
+    def marked(self, fence: Fence, resources: str, ext: str) -> Marker:
+        """The projection row of this transaction; the roots are those of the layout."""
+        keys = [operation.key for operation in self.operations]
+        return fence.marked(self.marker, begins=self.begins, rows=touches(keys, resources), ext_rows=touches(keys, ext))
+
+    def transaction(self, fence: Fence, marker: Marker, run_root: str) -> tuple[list[Compare], list[Operation]]:
+        """What etcd is asked to do; `marker` is `marked` with the same fence. The next step's fence is `fence.after`
+        its revision."""
+        written = Put(projection_key(run_root), marker_row(marker))
+        return fence.compares(run_root, sealed=self.sealed), [*self.operations, written]
 
 
 def operation_size(key: str, value: int = 0) -> int:
@@ -58,7 +67,7 @@ def in_steps(operations: Iterable[Sealable], before: Marker | None, done: Marker
     groups = _groups(operations)
     first = next(groups, None)
     if first is None:
-        if before != done:
+        if before is None or before.bare != done:
             yield Step(done)
         return
     second = next(groups, None)
@@ -66,8 +75,8 @@ def in_steps(operations: Iterable[Sealable], before: Marker | None, done: Marker
         yield _step(done, first)
         return
     applying = Marker(done.env_id, before.cloud_revision if before else 0, "applying", done.cloud_revision)
-    if before != applying:
-        yield Step(applying)
+    if before is None or before.bare != applying:
+        yield Step(applying, begins=True)
     for group in chain((first, second), groups):
         yield _step(applying, group)
     yield Step(done)

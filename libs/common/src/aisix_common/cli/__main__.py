@@ -18,7 +18,7 @@ from typing import Final
 
 from aisix_common.errors import ConfigurationError
 from aisix_common.processes import Command, hold_lifeline
-from aisix_common.settings import load, refuse_unbuilt
+from aisix_common.settings import load
 from aisix_common.settings.files import refuse_unreadable
 from aisix_common.settings.loader import SUPERVISED, report
 from aisix_common.settings.notices import severity
@@ -54,7 +54,6 @@ def main(arguments: Sequence[str] | None = None, services: Sequence[Service] = S
     try:
         path = locate(_config_path(arguments, environ))
         loaded = load(path, environ)
-        refuse_unbuilt(loaded.settings)
         refuse_unreadable(loaded.settings)
     except ConfigurationError as error:
         Notes().fail(report(error))

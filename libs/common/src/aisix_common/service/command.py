@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from ..errors import AisixError, ConfigurationError
 from ..processes import hold_lifeline
-from ..settings import Loaded, load, refuse_unbuilt
+from ..settings import Loaded, load
 from ..settings.loader import report
 from ..streams import open_closed_streams
 from ..version import VERSION
@@ -43,7 +43,6 @@ def service_command(
     options = parser.parse_args(arguments)
     try:
         loaded = load(options.config, os.environ)
-        refuse_unbuilt(loaded.settings)
         run = prepare(options.config, loaded)
     except AisixError as error:
         text = report(error) if isinstance(error, ConfigurationError) else str(error)

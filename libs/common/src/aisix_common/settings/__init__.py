@@ -7,7 +7,7 @@ environment, `walker` documents to values, `rules` what fields must agree on, `l
 
 from .control import Managed, Secrets
 from .listeners import Admin, Downstream, ListenerTls, Proxy, Shutdown
-from .loader import Loaded, load, refuse_unbuilt
+from .loader import Loaded, load
 from .observability import Observability
 from .outbound import ClientTls, Upstream
 from .schema import Settings
@@ -33,5 +33,4 @@ __all__ = [
     "Shutdown",
     "Upstream",
     "load",
-    "refuse_unbuilt",
 ]

@@ -7,10 +7,11 @@ from .values import (
     Address,
     Count,
     KeyId,
-    Later,
+    OptionalBaseUrl,
     OptionalBind,
     Parse,
     PositiveMillis,
+    Ratio,
     Sealed,
     Seconds,
     Section,
@@ -18,43 +19,93 @@ from .values import (
     parse_heartbeat,
 )
 
-_MANAGED = Later("managed mode")
+
+class Bootstrap(Section, frozen=True, kw_only=True):
+    """How a certificate is got from a one-time token (docs/reference/cloud-protocol.md). Off without a token."""
+
+    url: OptionalBaseUrl = None
+    """Where it is asked for, `https://host[:port]`. Default: `cp_base_url`."""
+    token: Sealed | None = None
+    """The one-time token."""
+    token_file: str | None = None
+    """File that holds the token; instead of `token`."""
+    ca_file: str | None = None
+    """PEM file with the authority that the Cloud's server is trusted by for this call; this or `ca_pin`."""
+    ca_pin: str | None = None
+    """SHA-256 of that authority's public key (SPKI), in hex or base64."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is a token."""
+        return self.token is not None or bool((self.token_file or "").strip())
+
+
+class Usage(Section, frozen=True, kw_only=True):
+    """How usage events wait for their delivery to the Cloud."""
+
+    folder: str = "/var/lib/aisix/usage"
+    """Folder of the proxy's journals: events are there before their request is over, and survive a restart."""
+    flush_secs: Seconds = 5
+    """Seconds after which a batch is passed on that has not got 100 events."""
+    max_bytes: Count = 1024**3
+    """Bytes of events that wait in a folder of journals at most; what is beyond is dropped, the oldest first, and
+    counted."""
+    max_age_secs: Seconds = 7 * 86_400
+    """Seconds after which an event that could not be delivered is dropped, and counted."""
 
 
 class Managed(Section, frozen=True, kw_only=True):
     """Managed mode: resources come from AISIX Cloud through the cloud agent, and the admin service never runs."""
 
-    enabled: Annotated[bool, _MANAGED] = False
-    """Whether this gateway is managed."""
-    cp_base_url: Annotated[str | None, _MANAGED] = None
+    enabled: bool = False
+    """Whether this gateway is managed. `etcd.endpoints` is then the local etcd, which the agent writes."""
+    cp_base_url: OptionalBaseUrl = None
     """Base URL of the Cloud, `https://host[:port]`."""
-    cp_etcd_endpoint: Annotated[str | None, _MANAGED] = None
-    """The Cloud's etcd API as bare `host:port`."""
-    cp_ca_cert_file: Annotated[str | None, _MANAGED] = None
+    cp_etcd_endpoint: str | None = None
+    """The Cloud's etcd API as bare `host:port`. Default: host and port of `cp_base_url`."""
+    cp_ca_cert_file: str | None = None
     """PEM file with one more certificate authority that is trusted towards the Cloud."""
-    cp_cert_pem: Annotated[str | None, _MANAGED] = None
+    cp_cert_pem: str | None = None
     """Our certificate as PEM text; goes with `cp_key_pem` and `cp_ca_pem`."""
-    cp_key_pem: Annotated[Sealed | None, _MANAGED] = None
+    cp_key_pem: Sealed | None = None
     """Our private key as PEM text."""
-    cp_ca_pem: Annotated[str | None, _MANAGED] = None
+    cp_ca_pem: str | None = None
     """The Cloud's certificate authority as PEM text."""
-    cp_cert_file: Annotated[str | None, _MANAGED] = None
+    cp_cert_file: str | None = None
     """PEM file with our certificate; goes with `cp_key_file` and `cp_ca_file`."""
-    cp_key_file: Annotated[str | None, _MANAGED] = None
+    cp_key_file: str | None = None
     """PEM file with our private key."""
-    cp_ca_file: Annotated[str | None, _MANAGED] = None
+    cp_ca_file: str | None = None
     """PEM file with the Cloud's certificate authority."""
-    mtls_dir: Annotated[str, _MANAGED] = "/var/lib/aisix/mtls"
+    bootstrap: Bootstrap = Bootstrap()
+    """A certificate from a one-time token."""
+    renew: bool = False
+    """Whether the agent has its certificate renewed by the Cloud; always so for one that came from a token."""
+    mtls_dir: str = "/var/lib/aisix/mtls"
     """Folder the credential is kept in."""
-    dp_id_file: Annotated[str, _MANAGED] = "/var/lib/aisix/dp_id"
+    dp_id_file: str = "/var/lib/aisix/dp_id"
     """File this data plane's id is kept in."""
+    kubernetes_secret: str = ""
+    """Kubernetes Secret that the credential is kept in instead of `mtls_dir`, as `<name>` in the agent's namespace or
+    `<namespace>/<name>`."""
+    kubernetes_lease: str = ""
+    """Kubernetes Lease that decides which agent leads, named the same way. Blank: a lock in the local etcd decides."""
+    takeover: bool = False
+    """Let the agent replace rows in the local etcd that it did not write, or that are another environment's."""
+    shrink_share: Ratio = 0.3
+    """Part of the local rows that one list of the Cloud may take away without being read a second time."""
     snapshot_cache_path: str = "/var/lib/aisix/snapshot.cache"
     """File the last applied resources are kept in, so that a proxy starts while etcd is away. Used in every mode
     with etcd, not only in managed mode; blank turns it off."""
-    heartbeat_interval_secs: Annotated[int, Parse(parse_heartbeat, "whole number"), _MANAGED] = 15
+    heartbeat_interval_secs: Annotated[int, Parse(parse_heartbeat, "whole number")] = 15
     """Seconds between two heartbeats; values outside 5 to 300 are moved to the nearer end."""
-    metrics_addr: Annotated[OptionalBind, _MANAGED] = Address("0.0.0.0", 9092)  # noqa: S104 - scraped from elsewhere
-    """Where the cloud agent's metrics are served; blank for nowhere."""
+    budget_stale_max_secs: Count = 600
+    """Seconds for which the Cloud's last word on a key's budget counts while it cannot be asked; after that the key's
+    fail mode decides."""
+    usage: Usage = Usage()
+    """Usage events."""
+    metrics_addr: OptionalBind = Address("0.0.0.0", 9092)  # noqa: S104 - scraped from elsewhere
+    """Where the cloud agent's metrics and `/status/cloud` are served; blank for nowhere."""
 
 
 class KeyringKey(Section, frozen=True, kw_only=True):
@@ -95,7 +146,7 @@ class Secrets(Section, frozen=True, kw_only=True):
     makes no key of its own."""
     env_allow: tuple[Text, ...] = ("AISIX_SECRET_*",)
     """Environment variables that `$env://` references may read; `*` matches anything."""
-    env_in_managed: Annotated[bool, Later("managed mode")] = False
+    env_in_managed: bool = False
     """Whether `$env://` references are followed in managed mode, where the Cloud writes them."""
     kubernetes_allow: tuple[Text, ...] = ("*/aisix-secret-*",)
     """Kubernetes Secrets that references may read, as `<namespace>/<name>`, whatever a provider allows; `*` matches

@@ -55,12 +55,6 @@ def build(document: Any, environ: Mapping[str, str]) -> Loaded:
     return Loaded(settings, () if environ.get(SUPERVISED) else warnings)
 
 
-def refuse_unbuilt(settings: Settings) -> None:
-    """Raise ConfigurationError when `settings` ask for a way to run that this version does not have."""
-    if settings.managed.enabled:
-        raise ConfigurationError([Problem("managed.enabled", "this version cannot run managed: set it to false")])
-
-
 def report(error: ConfigurationError) -> str:
     """What is printed on standard error when a configuration does not load; without the final newline."""
     head = "Error: config load failed: failed to load configuration:"

@@ -14,7 +14,7 @@ import msgspec
 
 from aisix_common.errors import Problem
 
-from .control import KeyringKey, Secrets
+from .control import Bootstrap, KeyringKey, Managed, Secrets
 from .listeners import Admin, AdminKey, Proxy, RequestId, UrlRewrite
 from .observability import Buckets, ClientTypeRule, Metrics, Prometheus, TracingOtlp
 from .outbound import ClientTls
@@ -36,6 +36,12 @@ _CLIENT: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _REFERENCE: Final = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<braced>[^{}]*)(?P<end>\}?)|(?P<bare>[0-9A-Za-z_]+))?")
 _ENDPOINT: Final = re.compile(
     r"(?:https?://)?(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s/:@\[\]?#]+)(?::(?P<port>[0-9]{1,5}))?/?"
+)
+
+_HOST_PORT: Final = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s/:@\[\]?#]+):[0-9]{1,5}")
+_LABEL: Final = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_KUBERNETES_NAME: Final = re.compile(rf"(?:{_LABEL}/)?[a-z0-9](?:[a-z0-9.-]{{0,251}}[a-z0-9])?")
+    r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?/)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"
 )
 
 
@@ -234,6 +240,28 @@ def _keyring_key(key: KeyringKey) -> _Found:
         yield "", "must name exactly one of file and env"
 
 
+def _managed(managed: Managed) -> _Found:
+    if managed.enabled and managed.cp_base_url is None:
+        yield "cp_base_url", "is required in managed mode: the https URL of AISIX Cloud"
+    for name, url in (("cp_base_url", managed.cp_base_url), ("bootstrap.url", managed.bootstrap.url)):
+        if url is not None and not url.lower().startswith("https://"):
+            yield name, "must be an https URL: the certificate that says who we are needs TLS"
+    if managed.cp_etcd_endpoint and not _HOST_PORT.fullmatch(managed.cp_etcd_endpoint):
+        yield "cp_etcd_endpoint", "must be host:port, without a scheme"
+    for name in ("kubernetes_secret", "kubernetes_lease"):
+        if (text := getattr(managed, name)) and not _KUBERNETES_NAME.fullmatch(text):
+            yield name, "must be <name> or <namespace>/<name>"
+
+
+def _bootstrap(bootstrap: Bootstrap) -> _Found:
+    if bootstrap.token is not None and bootstrap.token_file:
+        yield "token_file", "excludes token: remove one of the two"
+    if bootstrap.ca_file and bootstrap.ca_pin:
+        yield "ca_pin", "excludes ca_file: remove one of the two"
+    if bootstrap.wanted and not (bootstrap.ca_file or bootstrap.ca_pin):
+        yield "ca_pin", "or ca_file is needed with a token: it says which server may be sent the token"
+
+
 def _secrets(secrets: Secrets) -> _Found:
     ids = [key.id for key in secrets.keyring]
     if len(set(ids)) != len(ids):
@@ -247,12 +275,14 @@ _RULES: Final[Mapping[type[Section], Callable[[Any], _Found]]] = MappingProxyTyp
     {
         Admin: _admin,
         AdminKey: _admin_key,
+        Bootstrap: _bootstrap,
         Buckets: _buckets,
         Cache: _cache,
         ClientTls: _client_tls,
         ClientTypeRule: _client_type_rule,
         Etcd: _etcd,
         KeyringKey: _keyring_key,
+        Managed: _managed,
         Metrics: _metrics,
         Prometheus: _prometheus,
         Proxy: _proxy,
