@@ -41,8 +41,6 @@ _ENDPOINT: Final = re.compile(
 _HOST_PORT: Final = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s/:@\[\]?#]+):[0-9]{1,5}")
 _LABEL: Final = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _KUBERNETES_NAME: Final = re.compile(rf"(?:{_LABEL}/)?[a-z0-9](?:[a-z0-9.-]{{0,251}}[a-z0-9])?")
-    r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?/)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"
-)
 
 
 def check(settings: Settings, environ: Mapping[str, str]) -> Iterator[Problem]:
