@@ -40,7 +40,7 @@ async def _kept(name: str, flow: Flow, lead: Lead, log: Logger, backoff: Backoff
             raise RuntimeError(f"{name} ended by itself")
         except LeadLost:
             raise
-        except Exception:  # noqa: BLE001 - whatever it is, it is told, and the other flows go on
+        except Exception:  # whatever it is, it is told, and the other flows go on
             log.exception("a part of the agent failed and is started again", part=name)
         await asyncio.sleep(backoff.delay())
         lead.require()
