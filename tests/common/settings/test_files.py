@@ -50,5 +50,12 @@ def test_files_that_can_be_read_and_none_at_all_are_fine(tmp_path: Path) -> None
     )
 
 
+def test_what_only_the_cloud_agent_reads_keeps_nobody_from_starting() -> None:
+    managed = ", ".join(f"cp_{role}_file: /no" for role in ("cert", "key", "ca", "ca_cert"))
+    bootstrap = "bootstrap: {token_file: /no, ca_file: /no}"
+    text = f"managed: {{enabled: true, cp_base_url: 'https://c', {managed}, {bootstrap}}}\n"
+    refuse_unreadable(built('proxy: {addr: "127.0.0.1:0"}\netcd: {endpoints: [a]}\n' + text).settings)
+
+
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     assert why_unreadable(str(tmp_path)) == "Is a directory"

@@ -12,11 +12,12 @@ HEARD: list[tuple[str, str]] = [
         "proxy.thread_per_core has no effect: workers are processes",
     ),
     ("bedrock_endpoint_url: http://x\n", "bedrock_endpoint_url has no effect in this version"),
-    ("managed: {cp_base_url: https://x}\n", "managed.cp_base_url has no effect in this version: managed mode"),
-    ("managed: {metrics_addr: ''}\n", "managed.metrics_addr has no effect"),
+    ("managed: {cp_base_url: https://x}\n", "managed.cp_base_url has no effect: managed.enabled is false"),
+    ("managed: {cp_key_pem: s3cr3t}\n", "managed.cp_key_pem stands in the configuration file, which the proxy reads"),
+    ("managed: {bootstrap: {token: s3cr3t, ca_pin: p}}\n", "managed.bootstrap.token stands in the configuration file"),
+    ("managed: {enabled: true, cp_base_url: https://x}\n", "admin.* has no effect in managed mode"),
     ("cache: {redis: {url: u}}\n", "cache.redis has no effect in this version: response caches"),
     ("ratelimit: {concurrency_ttl_secs: 7}\n", "ratelimit.concurrency_ttl_secs has no effect"),
-    ("secrets: {env_in_managed: true}\n", "secrets.env_in_managed has no effect"),
     ("secrets: {allow_plaintext: true}\n", "secrets.allow_plaintext is true without a keyring"),
     ("observability: {metrics: {otlp: {enabled: true}}}\n", "observability.metrics.otlp.enabled has no effect"),
     (
@@ -54,6 +55,7 @@ def test_heard(text: str, start: str) -> None:
         "observability: {metrics: {client_type_rules: [{pattern: a, client: a}], buckets: {request_ttft: [1]}}}\n",
         "bedrock_endpoint_url: ~\n",
         "managed: {heartbeat_interval_secs: 15, snapshot_cache_path: /x}\n",
+        "managed: {cp_key_pem: ' ', cp_key_file: /k, bootstrap: {token: '', token_file: /t, ca_file: /c}}\n",
         "cache: {backend: memory}\n",
         "observability: {metrics: {otlp: {enabled: false}, prometheus: {path: /p}}, tracing: {}}\n",
         "secrets: {env_allow: ['AISIX_SECRET_*']}\n",
@@ -90,10 +92,24 @@ def test_a_stray_redis_block() -> None:
 
 
 def test_no_warning_quotes_a_value() -> None:
-    text = "managed: {cp_key_pem: s3cr3t, cp_base_url: s3cr3t}\ncache: {redis: {url: 's3cr3t'}}\n"
+    text = "managed: {cp_key_pem: s3cr3t, cp_base_url: 'https://s3cr3t'}\ncache: {redis: {url: 's3cr3t'}}\n"
     warnings = warnings_for(loaded(text).settings)
     assert len(warnings) == 3
     assert "s3cr3t" not in " ".join(warnings)
+
+
+def test_the_clouds_credentials_may_come_from_the_environment() -> None:
+    managed = "managed: {enabled: true, cp_base_url: 'https://c', bootstrap: {ca_pin: p}}\n"
+    least = "proxy: {addr: '1.1.1.1:1'}\netcd: {endpoints: [a]}\n"
+    given = {"AISIX_MANAGED__CP_KEY_PEM": "k", "aisix_managed__bootstrap__token": "t"}
+    assert built(least + managed, given).warnings == ()
+
+
+def test_an_admin_that_nobody_asked_for_is_not_missed_in_managed_mode() -> None:
+    managed = "proxy: {addr: '1.1.1.1:1'}\netcd: {endpoints: [a]}\nmanaged: {enabled: true, cp_base_url: 'https://c'}\n"
+    assert built(managed).warnings == ()
+    (warning,) = built(managed + "admin: {addr: '127.0.0.1:3001'}\n").warnings
+    assert warning.startswith("admin.* has no effect in managed mode")
 
 
 def test_unused_on_defaults_is_nothing() -> None:

@@ -21,6 +21,36 @@ BROKEN: list[tuple[str, str, str]] = [
     ("proxy: {}", "proxy.addr", "is required"),
     ("", "etcd.endpoints", "at least one endpoint"),
     ("managed: {enabled: true}", "etcd.endpoints", "at least one endpoint"),
+    (BASE + "managed: {enabled: true}", "managed.cp_base_url", "is required in managed mode"),
+    (BASE + "managed: {enabled: true, cp_base_url: ' '}", "managed.cp_base_url", "is required in managed mode"),
+    *(
+        (BASE + f"managed: {{{setting}}}", f"managed.{path}", reason)
+        for setting, path, reason in [
+            ("cp_base_url: http://c", "cp_base_url", "must be an https URL"),
+            ("cp_base_url: c", "cp_base_url", "URL of a host"),
+            ("cp_base_url: https://u:s3cr3t@c", "cp_base_url", "no user"),
+            ("cp_etcd_endpoint: https://c:2379", "cp_etcd_endpoint", "must be host:port, without a scheme"),
+            ("cp_etcd_endpoint: c", "cp_etcd_endpoint", "must be host:port"),
+            ("cp_etcd_endpoint: c:0", "cp_etcd_endpoint", "must be host:port"),
+            ("cp_etcd_endpoint: c:65536", "cp_etcd_endpoint", "must be host:port"),
+            ("cp_etcd_endpoint: c:1/x", "cp_etcd_endpoint", "must be host:port"),
+            ("bootstrap: {url: http://c}", "bootstrap.url", "must be an https URL"),
+            ("bootstrap: {token: s3cr3t, token_file: f, ca_pin: p}", "bootstrap.token_file", "excludes token"),
+            ("bootstrap: {ca_file: f, ca_pin: p}", "bootstrap.ca_pin", "excludes ca_file"),
+            ("bootstrap: {token: s3cr3t}", "bootstrap.ca_pin", "says which server may be sent the token"),
+            ("bootstrap: {token_file: f, ca_file: ' '}", "bootstrap.ca_pin", "says which server may be sent the token"),
+            ("shrink_share: 1.1", "shrink_share", "from 0 to 1"),
+            ("shrink_share: -0.1", "shrink_share", "from 0 to 1"),
+            ("usage: {flush_secs: 0}", "usage.flush_secs", "from 1 to"),
+            ("usage: {max_age_secs: 0}", "usage.max_age_secs", "from 1 to"),
+            ("budget_stale_max_secs: -1", "budget_stale_max_secs", "at least 0"),
+            *(
+                (f"kubernetes_{what}: '{name}'", f"kubernetes_{what}", "must be <name> or <namespace>/<name>")
+                for what in ("secret", "lease")
+                for name in ("A", "a b", "a/b/c", "/a", "a/", "n.s/a", "a..b", "-a", "a-", "a_b", "a" * 254)
+            ),
+        ]
+    ),
     (BASE + "resources_file: r", "resources_file", "excludes etcd.endpoints"),
     ("resources_file: r\nmanaged: {enabled: true}", "resources_file", "excludes managed.enabled"),
     ("resources_file: ' '", "resources_file", "must not be blank"),
@@ -157,6 +187,22 @@ KEPT = [
     "observability: {metrics: {prometheus: {path: status/other}}}\n",
     "observability: {metrics: {client_type_rules: [{pattern: 'a|b', client: a-b.c_1}]}}\n",
     "secrets: {keyring: [{id: a, env: A}, {id: b, file: /b}]}\n",
+    *(
+        f"managed: {{{setting}}}\n"
+        for setting in [
+            "cp_base_url: 'https://c:7944/x/', cp_etcd_endpoint: '[::1]:2379'",
+            "cp_base_url: 'HTTPS://c'",
+            "bootstrap: {token: t, token_file: '', ca_file: ' ', ca_pin: p}",
+            "bootstrap: {token: '', token_file: f, ca_file: c, url: 'https://c'}",
+            "bootstrap: {ca_file: c}",
+            "shrink_share: 0",
+            "shrink_share: 1",
+            "kubernetes_secret: aisix-mtls, kubernetes_lease: ns-1/aisix.agent",
+            f"kubernetes_secret: ' ', kubernetes_lease: {'a' * 63}/{'.'.join(['a' * 63] * 3)}",
+            # Which of them go together is the agent's to say: the proxy reads the same file, without its secrets.
+            "cp_cert_pem: c, cp_ca_pem: c",
+        ]
+    ),
 ]
 
 
@@ -188,6 +234,22 @@ def test_file_mode_needs_no_etcd_and_an_empty_etcd_is_none() -> None:
     assert built(text, {}).settings.resources_file == "r"
 
 
+BLANK = ("cp_etcd_endpoint", "cp_ca_cert_file", "bootstrap__token", "bootstrap__token_file", "bootstrap__ca_pin")
+
+
+@pytest.mark.parametrize(
+    "name", [*BLANK, *(f"cp_{role}_{kind}" for role in ("cert", "key", "ca") for kind in ("pem", "file"))]
+)
+def test_blank_is_absent(name: str) -> None:
+    """An environment that names every setting leaves some of them blank, and a blank one takes away the file's."""
+    section, _, field = name.rpartition("__")
+    text = f"managed: {{bootstrap: {{{field}: a}}}}\n" if section else f"managed: {{{name}: 'a:1'}}\n"
+    if field.startswith("token"):
+        text = text.replace("}}", ", ca_file: c}}")
+    given = loaded(text, {f"AISIX_MANAGED__{name.upper()}": " "}).settings.managed
+    assert getattr(given.bootstrap if section else given, field) is None
+
+
 def test_a_rule_stays_silent_about_what_is_wrong_already() -> None:
     assert problems(ETCD.format("endpoints: ['']")).keys() == {"etcd.endpoints[0]"}
     assert problems(BASE + "cache: {backend: redis, redis: 3}").keys() == {"cache.redis"}
@@ -196,7 +258,7 @@ def test_a_rule_stays_silent_about_what_is_wrong_already() -> None:
 def test_an_admin_that_never_binds_needs_no_address_and_no_key() -> None:
     text = 'proxy: {addr: "1.1.1.1:1"}\netcd: {endpoints: [a]}\nadmin: {addr: localhost, enabled: %s}\n'
     built(text % "false", {})
-    built(text % "true" + "managed: {enabled: true}", {})
+    built(text % "true" + "managed: {enabled: true, cp_base_url: 'https://c'}", {})
     assert problems(text % "true").keys() == {"admin.addr", "admin.admin_keys"}
 
 

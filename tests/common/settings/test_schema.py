@@ -83,6 +83,21 @@ DEFAULTS: dict[str, Any] = {
     "managed.cp_cert_file": None,
     "managed.cp_key_file": None,
     "managed.cp_ca_file": None,
+    "managed.bootstrap.url": None,
+    "managed.bootstrap.token": None,
+    "managed.bootstrap.token_file": None,
+    "managed.bootstrap.ca_file": None,
+    "managed.bootstrap.ca_pin": None,
+    "managed.renew": False,
+    "managed.kubernetes_secret": "",
+    "managed.kubernetes_lease": "",
+    "managed.takeover": False,
+    "managed.shrink_share": 0.3,
+    "managed.budget_stale_max_secs": 600,
+    "managed.usage.folder": "/var/lib/aisix/usage",
+    "managed.usage.flush_secs": 5,
+    "managed.usage.max_bytes": 1024**3,
+    "managed.usage.max_age_secs": 7 * 86_400,
     "managed.mtls_dir": "/var/lib/aisix/mtls",
     "managed.dp_id_file": "/var/lib/aisix/dp_id",
     "managed.snapshot_cache_path": "/var/lib/aisix/snapshot.cache",
@@ -163,7 +178,7 @@ def test_sections_are_frozen_and_hide_secrets() -> None:
 
 @pytest.mark.parametrize(
     ("text", "binds"),
-    [("", True), ("managed: {enabled: true}\n", False)],
+    [("", True), ("managed: {enabled: true, cp_base_url: 'https://c'}\n", False)],
 )
 def test_where_an_admin_belongs(text: str, binds: bool) -> None:
     assert loaded(text).settings.admin_binds is binds

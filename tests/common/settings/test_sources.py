@@ -9,6 +9,7 @@ from aisix_common.errors import ConfigurationError, Problem
 from aisix_common.settings.sources import Override, Plain, locate, overrides, read_document, variable_name
 
 FIELDS = ("resources_file", "proxy.addr", "proxy.tls.cert_file", "admin.admin_keys", "etcd.endpoints")
+STALE = "managed.budget_stale_max_secs"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_names_that_are_settings(variable: str, path: str) -> None:
             "AISIX_CONFIG_PATH",
             "AISIX_ADMIN_KEY",
         ),
-        *("AISIX_ETCD_PASSWORD", "AISIX_DP_BUDGET_STALE_MAX_SECONDS", "AISIX_PROXY", "AISIX_", "AISIX_LIFELINE_FD"),
+        *("AISIX_ETCD_PASSWORD", "AISIX_PROXY", "AISIX_", "AISIX_LIFELINE_FD"),
         *("PROXY__ADDR", "AISIXPROXY__ADDR", "X_AISIX_PROXY__ADDR"),
     ],
 )
@@ -127,6 +128,15 @@ def test_names_that_were_meant(variable: str, hint: str) -> None:
     assert problem.path == variable
     assert hint in problem.reason
     assert "s3cr3t" not in str(problem)
+
+
+def test_an_older_spelling() -> None:
+    older, ours, problems = "AISIX_DP_BUDGET_STALE_MAX_SECONDS", "AISIX_MANAGED__BUDGET_STALE_MAX_SECS", list[Problem]()
+    assert overrides({older: "9"}, [STALE], problems) == {STALE: Override(older, "9")}
+    assert overrides({older: "9", ours: "9"}, [STALE], problems)[STALE].text == "9"
+    assert problems == []
+    overrides({older: "9", ours: "8"}, [STALE], problems)
+    assert [str(problem) for problem in problems] == [f"{ours}: sets {STALE} to something else than {older} does"]
 
 
 def test_two_spellings_must_agree() -> None:

@@ -6,18 +6,23 @@ from typing import Any
 
 import pytest
 
+from aisix_common.secret import Secret
 from aisix_common.settings.values import (
     Address,
     parse_address,
     parse_admin_name,
+    parse_endpoint,
     parse_header,
     parse_heartbeat,
+    parse_kubernetes_name,
     parse_log_level,
     parse_metrics_path,
     parse_network,
     parse_not_blank,
     parse_optional_address,
     parse_optional_base_url,
+    parse_optional_secret,
+    parse_optional_text,
     parse_secret,
 )
 
@@ -32,6 +37,14 @@ ACCEPTED: list[tuple[Callable[[str], Any], str, Any]] = [
     (parse_optional_base_url, "http://aisix-proxy:3000/", "http://aisix-proxy:3000"),
     (parse_optional_base_url, " https://[::1]/gateway// ", "https://[::1]/gateway"),
     (parse_optional_address, "127.0.0.1:1", Address("127.0.0.1", 1)),
+    (parse_optional_secret, " ", None),
+    (parse_optional_secret, " s ", Secret(" s ")),
+    (parse_optional_text, "\n", None),
+    (parse_optional_text, " a ", "a"),
+    (parse_endpoint, " ", None),
+    (parse_endpoint, " cloud.example:7944 ", "cloud.example:7944"),
+    (parse_kubernetes_name, " ", ""),
+    (parse_kubernetes_name, " aisix/agent.v1 ", "aisix/agent.v1"),
     (parse_network, "10.0.0.0/8", ip_network("10.0.0.0/8")),
     (parse_network, " 10.1.2.3/8 ", ip_network("10.0.0.0/8")),
     (parse_network, "192.0.2.1", ip_network("192.0.2.1/32")),
@@ -65,6 +78,8 @@ REFUSED: list[tuple[Callable[[str], Any], str]] = [
     ),
     *((parse_optional_base_url, f"http://x{text}") for text in ("?q", "#f", "/a b", "\\y", "\r\ny", ":0", "é")),
     (parse_optional_base_url, "http://user:password@x"),
+    *((parse_endpoint, text) for text in ("h", "h:", "h:65536", "h:0", "https://h:1", "u@h:1", "h:1\ni:2", "h:²")),
+    *((parse_kubernetes_name, text) for text in ("A", "a/b/c", "a/", "a\nb", "é", "a" * 254)),
     (parse_network, "proxy.local"),
     (parse_header, ""),
     (parse_header, "a b"),

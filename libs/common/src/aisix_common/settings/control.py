@@ -7,12 +7,15 @@ from .values import (
     Address,
     Count,
     KeyId,
+    KubernetesName,
     OptionalBaseUrl,
     OptionalBind,
+    OptionalEndpoint,
+    OptionalSealed,
+    OptionalText,
     Parse,
     PositiveMillis,
     Ratio,
-    Sealed,
     Seconds,
     Section,
     Text,
@@ -25,19 +28,19 @@ class Bootstrap(Section, frozen=True, kw_only=True):
 
     url: OptionalBaseUrl = None
     """Where it is asked for, `https://host[:port]`. Default: `cp_base_url`."""
-    token: Sealed | None = None
+    token: OptionalSealed = None
     """The one-time token."""
-    token_file: str | None = None
+    token_file: OptionalText = None
     """File that holds the token; instead of `token`."""
-    ca_file: str | None = None
+    ca_file: OptionalText = None
     """PEM file with the authority that the Cloud's server is trusted by for this call; this or `ca_pin`."""
-    ca_pin: str | None = None
+    ca_pin: OptionalText = None
     """SHA-256 of that authority's public key (SPKI), in hex or base64."""
 
     @property
     def wanted(self) -> bool:
         """Whether there is a token."""
-        return self.token is not None or bool((self.token_file or "").strip())
+        return self.token is not None or self.token_file is not None
 
 
 class Usage(Section, frozen=True, kw_only=True):
@@ -61,21 +64,21 @@ class Managed(Section, frozen=True, kw_only=True):
     """Whether this gateway is managed. `etcd.endpoints` is then the local etcd, which the agent writes."""
     cp_base_url: OptionalBaseUrl = None
     """Base URL of the Cloud, `https://host[:port]`."""
-    cp_etcd_endpoint: str | None = None
+    cp_etcd_endpoint: OptionalEndpoint = None
     """The Cloud's etcd API as bare `host:port`. Default: host and port of `cp_base_url`."""
-    cp_ca_cert_file: str | None = None
+    cp_ca_cert_file: OptionalText = None
     """PEM file with one more certificate authority that is trusted towards the Cloud."""
-    cp_cert_pem: str | None = None
+    cp_cert_pem: OptionalText = None
     """Our certificate as PEM text; goes with `cp_key_pem` and `cp_ca_pem`."""
-    cp_key_pem: Sealed | None = None
+    cp_key_pem: OptionalSealed = None
     """Our private key as PEM text."""
-    cp_ca_pem: str | None = None
+    cp_ca_pem: OptionalText = None
     """The Cloud's certificate authority as PEM text."""
-    cp_cert_file: str | None = None
+    cp_cert_file: OptionalText = None
     """PEM file with our certificate; goes with `cp_key_file` and `cp_ca_file`."""
-    cp_key_file: str | None = None
+    cp_key_file: OptionalText = None
     """PEM file with our private key."""
-    cp_ca_file: str | None = None
+    cp_ca_file: OptionalText = None
     """PEM file with the Cloud's certificate authority."""
     bootstrap: Bootstrap = Bootstrap()
     """A certificate from a one-time token."""
@@ -85,10 +88,10 @@ class Managed(Section, frozen=True, kw_only=True):
     """Folder the credential is kept in."""
     dp_id_file: str = "/var/lib/aisix/dp_id"
     """File this data plane's id is kept in."""
-    kubernetes_secret: str = ""
+    kubernetes_secret: KubernetesName = ""
     """Kubernetes Secret that the credential is kept in instead of `mtls_dir`, as `<name>` in the agent's namespace or
     `<namespace>/<name>`."""
-    kubernetes_lease: str = ""
+    kubernetes_lease: KubernetesName = ""
     """Kubernetes Lease that decides which agent leads, named the same way. Blank: a lock in the local etcd decides."""
     takeover: bool = False
     """Let the agent replace rows in the local etcd that it did not write, or that are another environment's."""
@@ -101,7 +104,7 @@ class Managed(Section, frozen=True, kw_only=True):
     """Seconds between two heartbeats; values outside 5 to 300 are moved to the nearer end."""
     budget_stale_max_secs: Count = 600
     """Seconds for which the Cloud's last word on a key's budget counts while it cannot be asked; after that the key's
-    fail mode decides."""
+    fail mode decides. `AISIX_DP_BUDGET_STALE_MAX_SECONDS`, as older gateways spell it, sets it too."""
     usage: Usage = Usage()
     """Usage events."""
     metrics_addr: OptionalBind = Address("0.0.0.0", 9092)  # noqa: S104 - scraped from elsewhere

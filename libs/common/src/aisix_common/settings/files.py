@@ -21,7 +21,9 @@ def why_unreadable(path: str) -> str | None:
 def refuse_unreadable(settings: Settings) -> None:
     """Raise ConfigurationError with every TLS file of `settings` that something would miss later.
 
-    For whoever starts several services, so that all is said at once; each service looks at its own files itself.
+    For whoever starts several services, so that all is said at once; each service looks at its own files itself. The
+    files of the Cloud link are not among them: a gateway whose certificate lies elsewhere by now, or whose Cloud is
+    away, must start and serve without them. The cloud agent tells of them.
     """
     found = ((name, path, why_unreadable(path)) for name, path in _named(settings) if path)
     problems = [Problem(name, f"cannot read {path}: {why}") for name, path, why in found if why is not None]

@@ -39,7 +39,8 @@ def load(path: str | Path, environ: Mapping[str, str]) -> Loaded:
 def build(document: Any, environ: Mapping[str, str]) -> Loaded:
     """The configuration of a parsed `document` overridden by `environ`. Pure. Raises ConfigurationError."""
     problems: list[Problem] = []
-    walker = Walker(overrides(environ, (path for path, _ in leaves(Settings)), problems), problems)
+    overridden = overrides(environ, (path for path, _ in leaves(Settings)), problems)
+    walker = Walker(overridden, problems)
     settings = walker.section(Settings, None if isinstance(document, Plain) else document, "")
     assert isinstance(settings, Settings)
     if not settings.admin_binds:
@@ -51,7 +52,7 @@ def build(document: Any, environ: Mapping[str, str]) -> Loaded:
     if problems:
         raise ConfigurationError(problems)
     settings, heard = _with_rust_log(settings, environ)
-    warnings = (*warnings_for(settings), *heard)
+    warnings = (*warnings_for(settings, overridden), *heard)
     return Loaded(settings, () if environ.get(SUPERVISED) else warnings)
 
 

@@ -1,6 +1,7 @@
 """What an operator should hear at start about settings that load but do not do what they seem to. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import msgspec
@@ -8,6 +9,7 @@ import msgspec
 from .listeners import AdminKey
 from .rules import EXAMPLE_KEYS
 from .schema import Settings
+from .sources import variable_name
 from .values import Later, NoEffect, Section
 from .walker import join, shape
 
@@ -20,14 +22,26 @@ def severity(warning: str) -> Literal["warn", "error"]:
     return "error" if warning.startswith(SECURITY) else "warn"
 
 
-def warnings_for(settings: Settings) -> tuple[str, ...]:
-    """One sentence for each thing worth a warning; none quotes a value."""
+_CLOUD_SECRETS: Final = MappingProxyType(
+    {
+        "managed.cp_key_pem": "managed.cp_cert_file, cp_key_file and cp_ca_file with files",
+        "managed.bootstrap.token": "managed.bootstrap.token_file with a file",
+    }
+)
+"""What is the cloud agent's alone, and where it had better come from."""
+
+
+def warnings_for(settings: Settings, overridden: Collection[str] = ()) -> tuple[str, ...]:
+    """One sentence for each thing worth a warning; none quotes a value. `overridden`: the settings (dotted paths) that
+    came from the environment and not from the file."""
     return (
         *_keys(settings),
         *_login(settings),
         *_plaintext(settings),
         *_levels(settings),
         *_limits_under_memory(settings),
+        *_managed(settings),
+        *_cloud_secrets(settings, overridden),
         *_unused(settings),
     )
 
@@ -67,6 +81,26 @@ def _levels(settings: Settings) -> Iterator[str]:
 def _limits_under_memory(settings: Settings) -> Iterator[str]:
     if settings.ratelimit.backend == "memory" and settings.ratelimit.redis is not None:
         yield "ratelimit.redis is ignored while ratelimit.backend is memory"
+
+
+def _managed(settings: Settings) -> Iterator[str]:
+    if not settings.managed.enabled:
+        if settings.managed.cp_base_url is not None:
+            yield "managed.cp_base_url has no effect: managed.enabled is false, and nothing is taken from the Cloud"
+        return
+    if settings.admin.admin_keys or settings.admin.addr.port:
+        yield "admin.* has no effect in managed mode: the Cloud writes resources, and the admin API is never bound"
+
+
+def _cloud_secrets(settings: Settings, overridden: Collection[str]) -> Iterator[str]:
+    """The file is read by every service; the Cloud's credentials are the agent's alone."""
+    values = (settings.managed.cp_key_pem, settings.managed.bootstrap.token)
+    for (path, instead), value in zip(_CLOUD_SECRETS.items(), values, strict=True):
+        if value is not None and path not in overridden:
+            yield (
+                f"{path} stands in the configuration file, which the proxy reads, too: use {instead}, which only the "
+                f"cloud agent can read, or set {variable_name(path)} for the agent alone"
+            )
 
 
 def _unused(settings: Settings) -> Iterator[str]:

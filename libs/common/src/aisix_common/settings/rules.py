@@ -38,10 +38,6 @@ _ENDPOINT: Final = re.compile(
     r"(?:https?://)?(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s/:@\[\]?#]+)(?::(?P<port>[0-9]{1,5}))?/?"
 )
 
-_HOST_PORT: Final = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s/:@\[\]?#]+):[0-9]{1,5}")
-_LABEL: Final = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_KUBERNETES_NAME: Final = re.compile(rf"(?:{_LABEL}/)?[a-z0-9](?:[a-z0-9.-]{{0,251}}[a-z0-9])?")
-
 
 def check(settings: Settings, environ: Mapping[str, str]) -> Iterator[Problem]:
     """Every rule of every section, and those between sections."""
@@ -244,11 +240,6 @@ def _managed(managed: Managed) -> _Found:
     for name, url in (("cp_base_url", managed.cp_base_url), ("bootstrap.url", managed.bootstrap.url)):
         if url is not None and not url.lower().startswith("https://"):
             yield name, "must be an https URL: the certificate that says who we are needs TLS"
-    if managed.cp_etcd_endpoint and not _HOST_PORT.fullmatch(managed.cp_etcd_endpoint):
-        yield "cp_etcd_endpoint", "must be host:port, without a scheme"
-    for name in ("kubernetes_secret", "kubernetes_lease"):
-        if (text := getattr(managed, name)) and not _KUBERNETES_NAME.fullmatch(text):
-            yield name, "must be <name> or <namespace>/<name>"
 
 
 def _bootstrap(bootstrap: Bootstrap) -> _Found:

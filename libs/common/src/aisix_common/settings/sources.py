@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 from aisix_common import yaml12
@@ -18,6 +19,9 @@ from aisix_common.errors import ConfigurationError, Problem
 PREFIX: Final = "AISIX_"
 _MOST_BYTES: Final = 4 * 1024 * 1024
 _SUFFIXES: Final = (".yaml", ".yml", ".toml", ".json")
+
+_OLDER: Final = MappingProxyType({"AISIX_DP_BUDGET_STALE_MAX_SECONDS": "managed.budget_stale_max_secs"})
+"""Variables that other gateways spell their own way (control-plane 8 no. 1), and what they set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,7 @@ def overrides(environ: Mapping[str, str], fields: Iterable[str], problems: list[
     for variable, text in sorted(environ.items()):
         if not variable.upper().startswith(PREFIX):
             continue
-        path = variable[len(PREFIX) :].lower().replace("__", ".")
+        path = _OLDER.get(variable.upper()) or variable[len(PREFIX) :].lower().replace("__", ".")
         if path in known:
             other = result.get(path)
             if other is not None and other.text != text:

@@ -60,6 +60,9 @@ _DIRECTIVE: Final = re.compile(r"(?:[A-Za-z0-9_.:\-]+=)?(?:trace|debug|info|warn
 _PATH: Final = re.compile(r"[!-~]*")
 _NAME: Final = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HOST_PORT: Final = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s/:@\[\]?#]+):(?P<port>[0-9]{1,5})")
+_LABEL: Final = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_KUBERNETES_NAME: Final = re.compile(rf"(?:{_LABEL}/)?(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 _BASE_URL: Final = re.compile(r"(?i:https?)://[!-~]+")
 _BASE_URL_RULE: Final = (
     "must be the http or https URL of a host, perhaps with a port and a path: no user, query or fragment"
@@ -152,6 +155,33 @@ def parse_secret(text: str) -> Secret:
     return Secret(parse_not_blank(text))
 
 
+def parse_optional_secret(text: str) -> Secret | None:
+    """A secret, or None for blank text: an environment that names every setting leaves some of them blank."""
+    return Secret(text) if text.strip() else None
+
+
+def parse_optional_text(text: str) -> str | None:
+    """Text without spaces around it, or None for blank text."""
+    return text.strip() or None
+
+
+def parse_kubernetes_name(text: str) -> str:
+    """`<name>` or `<namespace>/<name>` of an object in Kubernetes; "" for blank text."""
+    text = text.strip()
+    if text and _KUBERNETES_NAME.fullmatch(text) is None:
+        raise ValueError("must be <name> or <namespace>/<name>, as Kubernetes writes them")
+    return text
+
+
+def parse_endpoint(text: str) -> str | None:
+    """`host:port` without a scheme; None for blank text."""
+    text = text.strip()
+    match = _HOST_PORT.fullmatch(text)
+    if text and (match is None or not 0 < int(match["port"]) < 65536):
+        raise ValueError("must be host:port, without a scheme")
+    return text or None
+
+
 def parse_key_id(text: str) -> str:
     """The name of a key of the keyring: it stands inside of what the key encrypted."""
     if _KEY_ID.fullmatch(text) is None:
@@ -187,4 +217,8 @@ OptionalBind: TypeAlias = Annotated[Address | None, Parse(parse_optional_address
 Sealed: TypeAlias = Annotated[Secret, Parse(parse_secret, "text, secret")]
 KeyId: TypeAlias = Annotated[str, Parse(parse_key_id, "name")]
 AdminName: TypeAlias = Annotated[str, Parse(parse_admin_name, "name")]
+OptionalSealed: TypeAlias = Annotated[Secret | None, Parse(parse_optional_secret, 'text, secret, or "" for none')]
+OptionalText: TypeAlias = Annotated[str | None, Parse(parse_optional_text, 'text, or "" for none')]
+OptionalEndpoint: TypeAlias = Annotated[str | None, Parse(parse_endpoint, 'host:port, or "" for none')]
+KubernetesName: TypeAlias = Annotated[str, Parse(parse_kubernetes_name, '[namespace/]name, or "" for none')]
 OptionalBaseUrl: TypeAlias = Annotated[str | None, Parse(parse_optional_base_url, 'URL, or "" for none')]
