@@ -25,6 +25,7 @@ from aisix_common.cli.services import Service
 SERVICES = (
     Service("proxy", "fake_proxy"),
     Service("admin", "fake_admin", lambda settings: settings.admin_binds, {"AISIX_ADMIN__METRICS_ADDR": ""}),
+    Service("cloud-agent", "fake_agent", lambda settings: settings.managed.enabled, restarts=True),
 )
 sys.exit(main(services=SERVICES))
 """
@@ -38,7 +39,7 @@ def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]
 
 
 class Gateway:
-    """`aisix` with `fake_proxy` and `fake_admin` as its services."""
+    """`aisix` with `fake_proxy`, `fake_admin` and `fake_agent` as its services."""
 
     def __init__(self, programs: Programs) -> None:
         self.programs = programs
@@ -48,6 +49,12 @@ class Gateway:
         self._launcher.write_text(LAUNCHER)
         self.environ = programs.environ
         self.process: subprocess.Popen[str] | None = None
+
+    def manage(self) -> None:
+        """Have it managed from the Cloud: `fake_proxy` and `fake_agent` run."""
+        managed = "managed: {enabled: true, cp_base_url: 'https://cloud.example'}\n"
+        text = self.config.read_text().replace("admin: {admin_keys: [a-key-nobody-printed]}\n", managed)
+        self.config.write_text(text)
 
     def start(self, arguments: Sequence[str] | None = None, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
         """Start it with `--config` unless `arguments` are given; `output` is where it writes."""

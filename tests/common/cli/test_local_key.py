@@ -89,6 +89,13 @@ def test_not_where_something_else_was_said(tmp_path: Path, said: Said, more: dic
     assert keys_of(given) == given.secrets.keyring
 
 
+def test_in_managed_mode_too(tmp_path: Path, said: Said) -> None:
+    """The agent seals what the proxies open."""
+    given = settings(tmp_path / "key", managed={"enabled": True, "cp_base_url": "https://cloud.example"})
+    assert json.loads(provided(given, said.notes)[VARIABLE]) == [{"id": "local", "file": str(tmp_path / "key")}]
+    assert read_keys(keys_of(given), {}).keyring.ids == ("local",)
+
+
 def loose(path: Path) -> None:
     write_key(path)
     path.chmod(0o640)

@@ -65,15 +65,6 @@ def test_tls_files_are_looked_at_before_anything_starts(tmp_path: Path) -> None:
     ]
 
 
-def test_managed_mode_does_not_exist_yet(tmp_path: Path) -> None:
-    config = tmp_path / "config.yaml"
-    config.write_text('proxy: {addr: "127.0.0.1:0"}\nmanaged: {enabled: true}\netcd: {endpoints: [a]}\n')
-    run = command("-c", str(config))
-    assert run.returncode == 1
-    assert "managed" in run.stderr
-    assert "this version" in run.stderr
-
-
 def test_the_supervisor_imports_little() -> None:
     code = "import sys, aisix_common.cli.__main__; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)

@@ -181,6 +181,48 @@ def test_a_service_that_cannot_be_imported(gateway: Gateway) -> None:
     assert "No module named fake_admin" in shown
 
 
+ONCE = """
+if sum("fake_agent runs" in line for line in open(os.path.join(folder, "events"))) == 1:
+    sys.exit(7)
+while True:
+    time.sleep(0.2)
+"""
+
+
+def test_a_child_that_restarts_ends_nobody(gateway: Gateway) -> None:
+    gateway.manage()
+    gateway.programs.waiting("fake_proxy")
+    gateway.programs.write("fake_agent", f"note('fake_agent runs ' + str(os.getpid()))\n{ONCE}")
+    gateway.start()
+    proxy, first = gateway.programs.pid("fake_proxy"), gateway.programs.pid("fake_agent")
+    eventually(lambda: gateway.programs.pid("fake_agent") != first)
+    assert not alive(first) and alive(proxy)
+    gateway.send(signal.SIGTERM)
+    code, shown = gateway.end()
+    assert code == 0
+    told = [line for line in shown.splitlines() if "cloud-agent ended" in line]
+    assert len(told) == 1
+    assert told[0].endswith("cloud-agent ended with exit code 7: it is started again, and the others go on meanwhile")
+    assert not alive(gateway.programs.pid("fake_agent"))
+
+
+@pytest.mark.parametrize("how", ["told to stop", "the proxy ends"])
+def test_what_waits_to_be_started_again_holds_nobody_up(gateway: Gateway, how: str) -> None:
+    gateway.manage()
+    gateway.programs.waiting("fake_proxy")
+    gateway.programs.write("fake_agent", "note('fake_agent runs ' + str(os.getpid())); sys.exit(7)")
+    gateway.start()
+    proxy = gateway.programs.pid("fake_proxy")
+    eventually(lambda: sum("fake_agent" in line for line in gateway.programs.events()) == 2)
+    if how == "told to stop":
+        gateway.send(signal.SIGTERM)
+    else:
+        os.kill(proxy, signal.SIGKILL)
+    code, shown = gateway.end(5)
+    assert code == (0 if how == "told to stop" else 128 + signal.SIGKILL)
+    assert shown.count("cloud-agent ended") == 1, "told once"
+
+
 def test_notes_are_json_where_nobody_reads_along(gateway: Gateway) -> None:
     gateway.config.write_text(gateway.config.read_text().replace("log_format: text", "log_format: auto"))
     _both_wait(gateway)

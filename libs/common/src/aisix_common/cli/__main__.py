@@ -4,7 +4,7 @@
 asked for.
 
 Exit codes: 0 after a clean stop, 1 when the configuration or a start fails, 2 for a wrong command line, else the exit
-code of the service that ended early.
+code of the service that ended early. The cloud agent is no such service: it is started again.
 """
 
 import argparse
@@ -67,7 +67,8 @@ def main(arguments: Sequence[str] | None = None, services: Sequence[Service] = S
         notes.fail(report(error))
         return 1
     wanted = [service for service in services if service.wanted(loaded.settings)]
-    notes.say("info", f"version {VERSION} starts {', '.join(service.name for service in wanted)} with {path}")
+    managed = "; managed from the Cloud: no admin API, no playground" if loaded.settings.managed.enabled else ""
+    notes.say("info", f"version {VERSION} starts {', '.join(service.name for service in wanted)} with {path}{managed}")
     starts = [_start(service, path, environ) for service in wanted]
     return supervise(starts, notes, reloads=loaded.settings.resources_file is not None)
 
@@ -75,7 +76,8 @@ def main(arguments: Sequence[str] | None = None, services: Sequence[Service] = S
 def _config_path(arguments: Sequence[str], environ: Mapping[str, str]) -> Path:
     parser = argparse.ArgumentParser(
         prog="aisix",
-        description="Run the AISIX AI gateway: the proxy and the admin API, until SIGINT or SIGTERM.",
+        description="Run the AISIX AI gateway, the proxy and the admin API (in managed mode: the cloud agent), until "
+        "SIGINT or SIGTERM.",
         epilog="Every setting can be overridden by an environment variable: AISIX_PROXY__ADDR sets proxy.addr.\n\n"
         "Other commands, each with a --help of its own:\n" + "\n".join(f"  aisix {each}" for each in COMMANDS.values()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -98,7 +100,9 @@ def _start(service: Service, path: Path, environ: Mapping[str, str]) -> Start:
     """What to run for `service`."""
     kept = _without(environ, service.environ)
     return Start(
-        Command(service.name, service.module, ("--config", str(path))), {**kept, **service.environ, SUPERVISED: "1"}
+        Command(service.name, service.module, ("--config", str(path))),
+        {**kept, **service.environ, SUPERVISED: "1"},
+        service.restarts,
     )
 
 

@@ -1,6 +1,6 @@
 """The key that `aisix --config` makes for itself where nothing else was said: `secrets.local_key_file`.
 
-Made before the services start, so that both have it; never overwritten, because whoever loses it loses what it
+Made before the services start, so that all have it; never overwritten, because whoever loses it loses what it
 encrypted. Imports no resources and no etcd.
 """
 
@@ -28,8 +28,9 @@ _PATH: Final = "secrets.local_key_file"
 def provided(settings: Settings, notes: Notes) -> Mapping[str, str]:
     """What the services get in their environment so that they have a keyring; the key is made if there is none.
 
-    Empty where the settings ask for no such key, and where it cannot be made, which is noted: the admin then refuses to
-    store secrets. Raises ConfigurationError for a file that is there and cannot be used.
+    Empty where the settings ask for no such key, and where it cannot be made, which is noted: the admin, or in managed
+    mode the cloud agent, then refuses to store secrets. Raises ConfigurationError for a file that is there and cannot
+    be used.
     """
     path = _wanted(settings)
     if path is None:
@@ -95,7 +96,7 @@ def refuse_unusable(path: Path) -> None:
 
 def _wanted(settings: Settings) -> Path | None:
     wanted, file = settings.secrets, settings.secrets.local_key_file.strip()
-    none = wanted.keyring or wanted.allow_plaintext or settings.managed.enabled or not file
+    none = wanted.keyring or wanted.allow_plaintext or not file
     if none or settings.resources_file is not None:
         return None
     return Path(os.path.abspath(file))
