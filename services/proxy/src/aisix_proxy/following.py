@@ -41,8 +41,9 @@ from .secret_managers.settled import making_of, timing_of
 from .status import Followed
 from .telemetry.config_hash import ConfigHash
 from .telemetry.config_metrics import ConfigMetrics
-from .telemetry.instance_state import InstanceRow, InstanceState, with_configuration
+from .telemetry.instance_state import GUARDRAIL_KINDS, InstanceRow, InstanceState, with_configuration
 from .telemetry.secret_metrics import SecretMetrics
+from .telemetry.shortcomings import Shortcomings
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def follow_etcd(ground: Ground) -> Followed:
         ground.metrics, lambda: config_numbers(services.live.compiled.snapshot, resources.status(), external.snapshot)
     )
     fingerprint = ConfigHash(lambda: services.live.compiled.snapshot, config_metrics.hash_changed)
-    base = _instance(ground)
+    base, shortcomings = _instance(ground), Shortcomings()
     row = InstanceRow(
         client,
         settings.etcd.run_root,
@@ -95,6 +96,7 @@ def follow_etcd(ground: Ground) -> Followed:
             resources.status(),
             services.health.news(),
             external.snapshot,
+            shortcomings,
         ),
     )
 
@@ -187,4 +189,5 @@ def _instance(ground: Ground) -> InstanceState:
         applied_revision=0,
         connected=False,
         worker=ground.worker,
+        supported_guardrail_kinds=GUARDRAIL_KINDS,
     )

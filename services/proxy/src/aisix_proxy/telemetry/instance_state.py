@@ -20,21 +20,15 @@ from aisix_common.store.client import EtcdClient
 from aisix_common.store.lease import LeaseKeeper
 from aisix_common.tasks import TaskOwner
 
+from .shortcomings import RejectedResource, Shortcomings, UnknownField
+
 TTL_SECONDS: Final = 15
 INTERVAL_SECONDS: Final = 1.0
-MOST_REJECTED: Final = 64
 MOST_MODELS: Final = 256
-_MOST_TEXT: Final = 256
+GUARDRAIL_KINDS: Final[tuple[str, ...]] = ()
+"""The kinds of guardrails that this proxy runs, in the order of control-plane 3.4: none yet."""
 _GOODBYE_SECONDS: Final = 1.0
 _log = get_logger(__name__)
-
-
-class RejectedResource(msgspec.Struct, frozen=True):
-    """A row that is not served."""
-
-    kind: str
-    id: str
-    reason: str
 
 
 class InstanceState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -61,6 +55,9 @@ class InstanceState(msgspec.Struct, frozen=True, omit_defaults=True):
     rejected_count: int = 0
     rejected: tuple[RejectedResource, ...] = ()
     """The newest, 64 at most."""
+    partially_compatible: tuple[UnknownField, ...] = ()
+    """The most frequent, 64 at most."""
+    supported_guardrail_kinds: tuple[str, ...] = ()
     models: Mapping[str, int] = {}
     """1 degraded, 2 down; by display name, 256 at most, the worst first."""
     reasons: Mapping[str, str] = {}
@@ -70,12 +67,17 @@ class InstanceState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def with_configuration(
-    base: InstanceState, snapshot: Snapshot, status: SourceStatus, news: ModelNews, external: Snapshot | None = None
+    base: InstanceState,
+    snapshot: Snapshot,
+    status: SourceStatus,
+    news: ModelNews,
+    external: Snapshot | None = None,
+    shortcomings: Shortcomings | None = None,
 ) -> InstanceState:
     """`base` with what changes over a process's life. Bounded, whatever the snapshots hold: of the resources, and of
-    what lies under the ext root."""
-    rejected = [*snapshot.rejected.values(), *(external.rejected.values() if external is not None else ())]
-    newest = sorted(rejected, key=lambda row: row.revision, reverse=True)[:MOST_REJECTED]
+    what lies under the ext root. `shortcomings`: the same one every time saves work."""
+    short = shortcomings or Shortcomings()
+    short.follow(snapshot, external)
     worst = sorted(news.levels.items(), key=lambda item: (-item[1], item[0]))[:MOST_MODELS]
     return msgspec.structs.replace(
         base,
@@ -83,8 +85,9 @@ def with_configuration(
         external_revision=0 if external is None else external.revision,
         connected=status.connected,
         restored=status.restored,
-        rejected_count=len(rejected),
-        rejected=tuple(RejectedResource(row.kind, row.id[:_MOST_TEXT], row.message[:_MOST_TEXT]) for row in newest),
+        rejected_count=short.rejected_count,
+        rejected=short.rejected,
+        partially_compatible=short.fields,
         models=dict(worst),
         reasons={name: reason for name, _ in worst if (reason := news.reasons.get(name))},
     )
