@@ -47,6 +47,7 @@ def test_the_order_decides_which_error_wins() -> None:
         "read_request",
         "resolve_model",
         "authorize",
+        "check_budget",
         "plan_targets",
         "call_upstream",
     ]

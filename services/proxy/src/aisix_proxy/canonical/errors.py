@@ -2,7 +2,7 @@
 
     GatewayError
       CallerError            the caller can fix it: 4xx
-        BadRequest 400 · Unauthenticated 401 · Forbidden 403 · ModelNotFound 404 · TooLarge 413
+        BadRequest 400 · Unauthenticated 401 · Forbidden 403 · ModelNotFound 404 · TooLarge 413 · BudgetExceeded 429
       UpstreamError          the provider, or the way to it
         UpstreamStatus       it answered with an error status
         UpstreamTimeout      a deadline of ours passed: 504
@@ -17,7 +17,11 @@
 from `status`. Messages reach callers, so they never hold a credential, an address with one, or another caller's data.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar, Final
+
+NO_EXTRAS: Final[Mapping[str, str | int]] = MappingProxyType({})
 
 
 class GatewayError(Exception):
@@ -29,6 +33,8 @@ class GatewayError(Exception):
     param: str | None = None
     retry_after: int | None = None
     """Seconds for a Retry-After header, where one is due."""
+    extras: Mapping[str, str | int] = NO_EXTRAS
+    """Further members of `error` in the OpenAI envelope; other envelopes do not have them."""
 
     error_class: ClassVar[str] = ""
     """The `error_class` of a usage event (data-plane 10.3), where it differs from `type`."""
@@ -90,6 +96,19 @@ class TooLarge(CallerError):
     """413: the body is over `proxy.request_body_limit_bytes`."""
 
     status = 413
+
+
+class BudgetExceeded(CallerError):
+    """429: the key's budget is used up, or nobody knows whether it is (data-plane 7.6). `details` become `extras`."""
+
+    status = 429
+    type = "billing_error"
+    code = "budget_exceeded"
+
+    def __init__(self, message: str, *, details: Mapping[str, str | int] = NO_EXTRAS, retry_after: int | None = None):
+        super().__init__(message)
+        self.extras = details
+        self.retry_after = retry_after
 
 
 class Misconfigured(GatewayError):

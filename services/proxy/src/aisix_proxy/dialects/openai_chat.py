@@ -68,11 +68,13 @@ class OpenAIChat:
         return OpenAIRelay(request, target)
 
     def error(self, error: GatewayError) -> tuple[bytes, Mapping[str, str]]:
-        members: dict[str, str] = {"message": error.message, "type": error.type}
+        members: dict[str, str | int] = {"message": error.message, "type": error.type}
         if error.param is not None:
             members["param"] = error.param
         if error.code is not None:
             members["code"] = error.code
+        for name, value in error.extras.items():
+            members.setdefault(name, value)
         headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
         return msgspec.json.encode({"error": members}), headers
 

@@ -10,6 +10,7 @@ from .runner import Stage
 from .stages.authenticate import authenticate
 from .stages.authorize import authorize
 from .stages.call_upstream import call_upstream
+from .stages.check_budget import check_budget
 from .stages.list_models import list_models
 from .stages.open_account import open_account
 from .stages.plan_targets import plan_targets
@@ -22,6 +23,7 @@ CHAT: Final[tuple[Stage, ...]] = (
     read_request,
     resolve_model,
     authorize,
+    check_budget,  # before routing and rate limits: a key without a budget takes no slot of theirs
     plan_targets,
     call_upstream,  # answers; retries until the first byte
 )

@@ -10,6 +10,7 @@ from aisix_common.settings import Settings
 
 from ..canonical.http import UpstreamRequest, UpstreamResponse
 from ..compiled import Live
+from ..managed.budgets import Budgets
 from ..telemetry.access_log import AccessLog
 from ..telemetry.client_type import ClientTypes
 from ..telemetry.model_health import ModelHealth
@@ -47,3 +48,5 @@ class Services:
     """Numbers in [0, 1), for the jitter of retries."""
     usage_sinks: tuple[UsageSink, ...] = ()
     counter: Counter = field(default_factory=Counter)
+    budgets: Budgets | None = None
+    """What the Cloud said of caller keys; None: nobody is asked, every key may spend (data-plane 7.6)."""
