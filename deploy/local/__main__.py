@@ -1,11 +1,12 @@
-"""`python -m deploy.local`, which is `make run`. A module of its own: Ctrl-C may come while run.py is imported."""
+"""`python -m deploy.local` is `make run`, `python -m deploy.local managed` is `make run-managed`. A module of its own:
+Ctrl-C may come while the others are imported."""
 
 import sys
+from importlib import import_module
 
 if __name__ == "__main__":
     try:
-        from .run import main
-
-        sys.exit(main())
+        chosen = "managed" if sys.argv[1:] == ["managed"] else "run"
+        sys.exit(import_module(f"deploy.local.{chosen}").main())
     except KeyboardInterrupt:
         sys.exit(130)

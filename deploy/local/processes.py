@@ -27,6 +27,8 @@ class Process:
     child: asyncio.subprocess.Process
     printer: "asyncio.Task[None]"
     muted: asyncio.Event
+    announced: "asyncio.Future[str]"
+    """The first line it prints, of one that `announces`; else empty from the beginning."""
 
     async def stop(self) -> None:
         """SIGTERM, then SIGKILL after `STOP_SECONDS`.
@@ -43,8 +45,11 @@ class Process:
         await self.printer
 
 
-async def start(name: str, command: Sequence[str], environment: Mapping[str, str]) -> Process:
-    """Start `command` in a session of its own, so that Ctrl-C reaches it through us and in our order."""
+async def start(
+    name: str, command: Sequence[str], environment: Mapping[str, str], *, announces: bool = False
+) -> Process:
+    """Start `command` in a session of its own, so that Ctrl-C reaches it through us and in our order. `announces`: its
+    first line is for us, and not shown."""
     child = await asyncio.create_subprocess_exec(
         *command,
         env=dict(environment),
@@ -56,13 +61,21 @@ async def start(name: str, command: Sequence[str], environment: Mapping[str, str
         limit=1 << 20,
     )
     muted = asyncio.Event()
-    printer = asyncio.get_running_loop().create_task(_print_lines(name, child, muted))
-    return Process(name, child, printer, muted)
+    announced = asyncio.get_running_loop().create_future()
+    if not announces:
+        announced.set_result("")
+    printer = asyncio.get_running_loop().create_task(_print_lines(name, child, muted, announced))
+    return Process(name, child, printer, muted, announced)
 
 
-async def _print_lines(name: str, child: asyncio.subprocess.Process, muted: asyncio.Event) -> None:
+async def _print_lines(
+    name: str, child: asyncio.subprocess.Process, muted: asyncio.Event, announced: "asyncio.Future[str]"
+) -> None:
     assert child.stdout is not None
     async for line in child.stdout:  # read to the end in any case: a full pipe would hold the child up
+        if not announced.done():
+            announced.set_result(line.decode(errors="replace"))
+            continue
         if muted.is_set():
             continue
         sys.stdout.write(f"{name:>9} | {line.decode(errors='replace').rstrip()}\n")
