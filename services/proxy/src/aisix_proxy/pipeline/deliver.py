@@ -1,10 +1,12 @@
 """The one delivery loop: a buffered answer in one write, a stream event by event, to readers of any speed.
 
 Per read of the upstream there is one `relay.feed` and one write (`pump`); no parsing, no copying into queues. A reader
-that is slower than the provider stops us at `drain`, and so the provider: nothing is collected for it.
+that is slower than the provider stops us at `drain`, and so the provider: nothing is collected for it. An answer is
+billed before its last byte goes out.
 """
 
 import asyncio
+import time
 from typing import Final
 
 from ..canonical.errors import GatewayError
@@ -12,6 +14,7 @@ from . import outcome
 from .estimate import stream_usage
 from .exchange import Downstream, Exchange, Reply, Streaming
 from .pump import EARLY, NEVER, Pace, Pump
+from .settlement import bill
 
 STALL_SECONDS: Final = 60.0
 """How long a reader may take nothing at all before its connection is dropped."""
@@ -35,6 +38,7 @@ async def deliver(exchange: Exchange) -> None:
     answer = exchange.answer
     if isinstance(answer, Reply):
         exchange.status = answer.status
+        await bill(exchange)
         exchange.downstream.send(answer.status, answer.headers, answer.body)
         if exchange.downstream.paused:
             await flush(exchange.downstream)
@@ -83,14 +87,20 @@ async def _deliver_stream(exchange: Exchange, answer: Streaming) -> None:
         if attempt is not None:
             attempt.error = error
             outcome.failed(exchange.services, attempt.model, error)
+        await bill(exchange)
         downstream.finish(exchange.endpoint.dialect.stream_error(error))
     else:
         if attempt is not None:
             outcome.succeeded(exchange.services, attempt.model)
         answer.upstream.leave(LEAVE_SECONDS)
+        last = pump.last
         if answer.relay.owes_usage:
             usage = await stream_usage(exchange)
-            downstream.finish(answer.relay.end_with(usage if usage.estimated else None))
+            last = answer.relay.end_with(usage if usage.estimated else None)
+        if not exchange.first_byte:
+            exchange.first_byte = time.monotonic()
+        await bill(exchange)
+        downstream.finish(last)
     finally:
         pump.stop()
         answer.upstream.close()

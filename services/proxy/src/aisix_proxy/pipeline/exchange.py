@@ -138,6 +138,7 @@ class Exchange:
         "answer",
         "answer_model",
         "attempts",
+        "billed",
         "caller_request_id",
         "client_gone",
         "client_ip",
@@ -207,6 +208,9 @@ class Exchange:
         self.status = 0
         self.error: GatewayError | None = None
         self.client_gone = False
+        # settlement
+        self.billed = False
+        """Its usage events were recorded; never twice."""
 
     @property
     def caller_headers(self) -> Mapping[str, str]:

@@ -32,9 +32,9 @@ class Pace(msgspec.Struct, frozen=True):
 
 class Pump:
     """Await `turn`: True says that the reader is behind (let it catch up, `go_on`, and await the next one), False
-    that the stream was passed on and finished (unless the relay owes its usage); it raises what broke the stream.
+    that the stream has ended well, but for its `last` bytes; it raises what broke the stream.
 
-    Writes `first_byte`.
+    Writes `first_byte`, unless there are none but the last.
     """
 
     __slots__ = (
@@ -48,6 +48,7 @@ class Pump:
         "_stream",
         "_timer",
         "_wrote",
+        "last",
         "turn",
     )
 
@@ -60,6 +61,8 @@ class Pump:
         self._loop = asyncio.get_running_loop()
         self._begun = self._heard = self._wrote = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
+        self.last = b""
+        """What is still to be sent of a stream that ended well. Kept back: its usage events come before its end."""
         self.turn: asyncio.Future[bool] = self._loop.create_future()
 
     def start(self, first: bytes) -> None:
@@ -135,9 +138,7 @@ class Pump:
         """`out` is the last of it, but for what an error or a usage of our own has to add: that is `deliver`'s."""
         relay = self._relay
         if relay.failed is None and not relay.owes_usage:
-            self._downstream.finish(out)
-            if out and not self._exchange.first_byte:
-                self._exchange.first_byte = time.monotonic()
+            self.last = out
         elif out:
             self._write(out)
         if relay.failed is not None:

@@ -1,29 +1,52 @@
-"""What is written down when an exchange is over: metrics, the access log line, usage events. Once, and at once,
-unless tokens have to be counted first.
+"""What is written down of an exchange: metrics, the access log line, usage events. Once, and at once, unless tokens
+have to be counted first.
+
+    bill      usage events; by `deliver`, before the last byte of an answer goes out: whoever saw a whole answer has its
+              events, even if this process is killed right then (design 9)
+    settle    everything else, and the events of what never came to a last byte; by `open_account`, after everything
+              else was settled, and before an error is shown
 
 A caller without a usable key leaves no line: aisix_auth_decisions_total counts it (data-plane 10.2).
-Called by `open_account` after everything else was settled; writes nothing to the caller and raises nothing on purpose.
+Writes nothing to the caller and raises nothing on purpose.
 """
 
 import time
 from typing import Any
 
 from aisix_common.clock import rfc3339
+from aisix_common.logs import get_logger
 
 from ..canonical.errors import GatewayError, Unauthenticated
 from ..canonical.usage import NO_USAGE, Usage
 from ..telemetry.access_log import MESSAGE, tame
 from ..telemetry.proxy_metrics import UNKNOWN, ExchangeCells, Subject
 from ..telemetry.usage_event import UsageEvent
-from .estimate import count_aside
+from .estimate import count_aside, stream_usage
 from .exchange import Attempt, Exchange
+
+_log = get_logger(__name__)
+
+
+async def bill(exchange: Exchange) -> None:
+    """Records the usage events, if anybody takes them and it was not done; writes `usage`. Waits where tokens have to
+    be counted: an answer whose usage nobody knows yet is not over. Raises nothing but CancelledError.
+
+    A caller that leaves after this has its events all the same, with the status it was about to see.
+    """
+    if exchange.billed or not _billable(exchange):
+        return
+    relay = exchange.relay
+    if relay is not None:
+        exchange.finish_reasons = relay.finish_reasons
+        exchange.usage = await stream_usage(exchange) if relay.usage is None else relay.usage
+    _bill(exchange, time.monotonic())
 
 
 def settle(exchange: Exchange) -> None:
     """Writes `usage`. What has to be counted first is counted in a thread, and written down after that."""
     ended = time.monotonic()
     relay = exchange.relay
-    if relay is not None:
+    if relay is not None and not exchange.billed:
         exchange.finish_reasons = relay.finish_reasons
         if relay.usage is None:
             count_aside(exchange, lambda usage: _write_down(exchange, ended, usage))
@@ -37,8 +60,20 @@ def _write_down(exchange: Exchange, ended: float, usage: Usage) -> None:
     _count(exchange, ended)
     if exchange.services.access_log.enabled and not isinstance(exchange.error, Unauthenticated):
         exchange.services.access_log.write(_line(exchange, ended))
-    if exchange.services.usage_sinks and exchange.key is not None and exchange.endpoint.operation is not None:
+    if _billable(exchange) and not exchange.billed:
+        _bill(exchange, ended)
+
+
+def _billable(exchange: Exchange) -> bool:
+    return bool(exchange.services.usage_sinks) and exchange.key is not None and exchange.endpoint.operation is not None
+
+
+def _bill(exchange: Exchange, ended: float) -> None:
+    exchange.billed = True  # first: what fails half way is not begun again
+    try:
         _emit(exchange, ended)
+    except Exception:  # noqa: BLE001 - a mistake of ours in an event must not cost the answer
+        _log.exception("the usage events of an exchange are lost", request_id=exchange.request_id)
 
 
 def _count(exchange: Exchange, ended: float) -> None:

@@ -1,4 +1,5 @@
-"""First in, last out: whatever becomes of the exchange, it is counted, logged and billed exactly once."""
+"""First in, last out: whatever becomes of the exchange, it is counted, logged and billed exactly once. What is answered
+to its last byte was billed by `deliver` before that."""
 
 from ..exchange import Exchange
 from ..settlement import settle
