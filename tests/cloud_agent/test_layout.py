@@ -3,7 +3,6 @@
 import pytest
 
 from aisix_cloud_agent.layout import Layout, Refused, Spot
-from aisix_common.store.types import KeyValue
 
 from .local_etcd import ENV, LAYOUT, OTHER_ENV
 
@@ -73,6 +72,5 @@ def test_rows_of_others_below_the_local_roots_are_not_ours() -> None:
         "/aisix-sibling/models/m": False,
         "/run/aisix/projection": False,
     }
-    rows = [KeyValue(key, b"{}", 1, 1) for key in keys]
-    assert list(LAYOUT.ours(rows)) == [key for key, ours in keys.items() if ours]
-    assert list(NO_EXT.ours(rows)) == ["/aisix/models/m", "/aisix/stray"]
+    assert {key: LAYOUT.is_ours(key) for key in keys} == keys
+    assert [key for key in keys if NO_EXT.is_ours(key)] == ["/aisix/models/m", "/aisix/stray"]

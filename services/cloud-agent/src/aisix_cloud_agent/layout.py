@@ -6,16 +6,13 @@ set.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
-
-from aisix_common.store.types import KeyValue
 
 CLOUD_ROOT: Final = "/aisix"
 CLOUD_EXT_ROOT: Final = "/ext/aisix"
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_SHOWN: Final = 256
+SHOWN_CHARACTERS: Final = 256
 """Characters of a key that are shown."""
 
 
@@ -71,18 +68,15 @@ class Layout:
                 rest = key[len(cloud) :]
                 kind, _, id = rest.partition("/")
                 if not kind or not id:
-                    return Refused(key[:_SHOWN], f"its key is not {cloud}<kind>/<id>")
+                    return Refused(key[:SHOWN_CHARACTERS], f"its key is not {cloud}<kind>/<id>")
                 if _UUID.fullmatch(kind):
-                    return Refused(key[:_SHOWN], "where its kind should stand is the id of an environment")
+                    return Refused(key[:SHOWN_CHARACTERS], "where its kind should stand is the id of an environment")
                 return Spot(local + rest, kind, id)
-        return Refused(key[:_SHOWN], f"its key is not under {' or '.join(self.cloud_prefixes)}")
+        return Refused(key[:SHOWN_CHARACTERS], f"its key is not under {' or '.join(self.cloud_prefixes)}")
 
-    def ours(self, rows: Iterable[KeyValue]) -> dict[str, KeyValue]:
-        """The local rows that a projection answers for, by key: all under the local roots, but for those of other
+    def is_ours(self, key: str) -> bool:
+        """Whether a projection answers for the local row `key`: for all under the local roots, but for those of other
         environments that keep their id in the key."""
-        return {row.key: row for row in rows if self._is_ours(row.key)}
-
-    def _is_ours(self, key: str) -> bool:
         for prefix in self.local_prefixes:
             if key.startswith(prefix):
                 return _UUID.fullmatch(key[len(prefix) :].partition("/")[0]) is None

@@ -9,7 +9,7 @@ What cannot be projected - a key that is none of this environment, a row too lar
 out and reported; the row that was projected before stays, as a gateway keeps its last good value.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -39,6 +39,8 @@ class Rules:
     guard: ShrinkGuard = field(default_factory=ShrinkGuard)
     takeover: bool = False
     """Rows that lie under the local roots are ours from now on, whoever wrote them."""
+    cannot_seal: str = ""
+    """Why nothing may be sealed although there is a keyring, for operators: rows with secrets in clear are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Plan:
     deletes: int
     refused: tuple[Refused, ...]
     """Rows of the Cloud that are left out."""
+    grows: int = 0
+    """How many local rows more there are in the end; less than 0: fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,41 +82,90 @@ class Unfinished:
     target: int
 
 
+class Listed:
+    """A list of the Cloud beside the local rows, which come piece by piece: of those that need no writing nothing is
+    kept, so that not both sides lie in memory as a whole."""
+
+    def __init__(self, cloud: Listing, standing: Standing, rules: Rules) -> None:
+        """`cloud`: all that lies under `layout.cloud_prefixes`, read at one revision. `standing` must not be newer than
+        any of the local rows."""
+        self._rules = rules
+        self._standing = standing
+        self._revision = cloud.revision
+        self._before = _before(standing, rules.layout)
+        keep = self._before is not None and self._before.cloud_revision > 0
+        self._judged = _Judged(rules, keep=keep)
+        self._wanted: dict[str, KeyValue | None] = {}
+        """The Cloud's rows by their local keys; None: the local row needs no writing."""
+        self._differing: dict[str, KeyValue | None] = {}
+        """Local rows that do; the row itself where it may have to go."""
+        self._gone: list[KeyValue] = []
+        self.rows = 0
+        """Local rows so far."""
+        for row in cloud.rows:
+            spot = rules.layout.spot(row.key)
+            if isinstance(spot, Refused):
+                self._judged.refused.append(spot)
+            else:
+                self._wanted[spot.key] = row
+
+    def local(self, rows: Iterable[KeyValue]) -> None:
+        """Some of all rows under `layout.local_prefixes`, each once."""
+        layout, judged = self._rules.layout, self._judged
+        for row in rows:
+            if not layout.is_ours(row.key):
+                continue
+            self.rows += 1
+            if row.key not in self._wanted:
+                self._gone.append(row)
+            elif (wanted := self._wanted[row.key]) is not None:
+                spot = layout.spot(wanted.key)
+                if isinstance(spot, Spot) and judged.needs_none(spot, wanted, row):
+                    self._wanted[row.key] = None
+                else:
+                    self._differing[row.key] = None if judged.keep else row
+
+    def plan(self, confirmed: str = "") -> Plan | Suspicious | ForeignEnvironment:
+        """What follows from it, once. `confirmed`: the digest of the list before, if that was Suspicious."""
+        layout, judged, before = self._rules.layout, self._judged, self._before
+        foreign = foreign_environment(self._standing, self.rows, self._rules)
+        if foreign is not None:
+            return foreign
+        stay = 0
+        for key, row in self._wanted.items():
+            spot = layout.spot(row.key) if row is not None else None
+            if row is None or not isinstance(spot, Spot) or judged.write(spot, row, new=key not in self._differing):
+                stay += 1
+            elif (local := self._differing.get(key)) is not None:
+                self._gone.append(local)
+        self._wanted.clear()
+        suspicion = self._rules.guard.judge(
+            (row.key for row in self._gone),
+            self.rows,
+            empty=not stay,
+            older=before is not None and self._revision < max(before.cloud_revision, before.target),
+            confirmed=confirmed,
+        )
+        if suspicion is not None:
+            return suspicion
+        judged.deletes = [(_local_spot(layout, row.key), row) for row in self._gone]
+        return judged.plan(before, Marker(layout.env_id, self._revision, "done"))
+
+
 def plan_listing(
     cloud: Listing, local: Listing, standing: Standing, rules: Rules, confirmed: str = ""
 ) -> Plan | Suspicious | ForeignEnvironment:
-    """Make the local rows those of the Cloud.
+    """Make the local rows those of the Cloud: as Listed, of all local rows at once."""
+    listed = Listed(cloud, standing, rules)
+    listed.local(local.rows)
+    return listed.plan(confirmed)
 
-    `cloud`: all that lies under `layout.cloud_prefixes`, read at one revision. `local`: all under
-    `layout.local_prefixes`; `standing` must not be newer. `confirmed`: the digest of the list before, if that was
-    Suspicious.
-    """
-    layout = rules.layout
-    there = layout.ours(local.rows)
-    foreign = _foreign(standing, there, rules)
-    if foreign is not None:
-        return foreign
-    before = _before(standing, layout)
-    judged = _Judged(rules, keep=before is not None and before.cloud_revision > 0)
-    spots: dict[str, Spot] = {}
-    for row in cloud.rows:
-        spot = layout.spot(row.key)
-        if isinstance(spot, Refused):
-            judged.refused.append(spot)
-        elif judged.put(spot, row, there.get(spot.key)):
-            spots[spot.key] = spot
-    gone = [row for key, row in there.items() if key not in spots]
-    suspicion = rules.guard.judge(
-        (row.key for row in gone),
-        len(there),
-        empty=not spots,
-        older=before is not None and cloud.revision < max(before.cloud_revision, before.target),
-        confirmed=confirmed,
-    )
-    if suspicion is not None:
-        return suspicion
-    judged.deletes = [(_local_spot(layout, row.key), row) for row in gone]
-    return judged.plan(before, Marker(layout.env_id, cloud.revision, "done"))
+
+def foreign_environment(standing: Standing, rows: int, rules: Rules) -> ForeignEnvironment | None:
+    """Whether the local rows (`rows` of them) are none of this environment's, and not to be taken over."""
+    if rules.takeover or _before(standing, rules.layout) is not None or not (rows or standing.revision):
+        return None
+    return ForeignEnvironment(standing.marker.env_id if standing.marker else "", rows)
 
 
 def plan_changes(
@@ -168,20 +221,31 @@ class _Judged:
         self.deletes: list[Placed] = []
         self.refused: list[Refused] = []
 
+        self.grows = 0
+
     def put(self, spot: Spot, row: KeyValue, local: KeyValue | None) -> bool:
         """A row of the Cloud; False where nothing may lie in its place."""
-        if local is not None and same(spot, self.bytes_of(row), local.value, self.rules.keyring):
+        if local is not None and self.needs_none(spot, row, local):
             return True
+        return self.write(spot, row, new=local is None)
+
+    def needs_none(self, spot: Spot, row: KeyValue, local: KeyValue) -> bool:
+        """Whether the local row needs no writing."""
+        return same(spot, self.bytes_of(row), local.value, self.rules.keyring)
+
+    def write(self, spot: Spot, row: KeyValue, *, new: bool) -> bool:
+        """A row that needs to be written, if it can be. `new`: there is none in its place."""
         reason = self._reason(spot, row)
         if reason is None:
             self.puts.append((spot, row))
+            self.grows += new
             return True
         self.refused.append(Refused(row.key, reason))
         return self.keep
 
     def plan(self, before: Marker | None, done: Marker) -> Plan:
-        operations = self._operations()
-        return Plan(in_steps(operations, before, done), len(self.puts), len(self.deletes), tuple(self.refused))
+        steps, grows = in_steps(self._operations(), before, done), self.grows - len(self.deletes)
+        return Plan(steps, len(self.puts), len(self.deletes), tuple(self.refused), grows)
 
     def bytes_of(self, row: KeyValue) -> bytes:
         """What is projected, before sealing."""
@@ -194,8 +258,9 @@ class _Judged:
     def _reason(self, spot: Spot, row: KeyValue) -> str | None:
         """Why a row cannot be written."""
         raw, keyring = self.bytes_of(row), self.rules.keyring
-        if not (keyring or self._in_clear) and readable(spot.kind, raw):
-            return NO_KEY
+        withheld = self.rules.cannot_seal or ("" if keyring or self._in_clear else NO_KEY)
+        if withheld and readable(spot.kind, raw):
+            return withheld
         return None if fits(spot.key, size(spot.kind, raw, keyring)) else TOO_LARGE
 
     def _operations(self) -> Iterator[Sealable]:
@@ -211,12 +276,6 @@ def _before(standing: Standing, layout: Layout) -> Marker | None:
     """The projection row, if it is of this environment."""
     marker = standing.marker
     return marker if marker is not None and marker.env_id == layout.env_id else None
-
-
-def _foreign(standing: Standing, there: Mapping[str, KeyValue], rules: Rules) -> ForeignEnvironment | None:
-    if rules.takeover or _before(standing, rules.layout) is not None or not (there or standing.revision):
-        return None
-    return ForeignEnvironment(standing.marker.env_id if standing.marker else "", len(there))
 
 
 def _local_spot(layout: Layout, key: str) -> Spot:

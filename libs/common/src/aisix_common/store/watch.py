@@ -56,6 +56,7 @@ async def list_and_watch(
             if history is None:
                 listing, history = await _list(client, prefix, tuning)
                 yield listing
+                del listing  # the consumer may have let go of it: it must not lie in memory until the next one
             else:
                 await _verify(client, prefix, history)
             stream = await _Stream.open(client, prefix, history.resume(), tuning)
