@@ -11,7 +11,7 @@ RUN_STAMP := $(VENV)/.installed-run
 STAMP := $(VENV)/.installed
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt
 DISTS := libs/common services/proxy services/admin services/cloud-agent
-EXTRAS := services/proxy[aws,azure,gcp]
+EXTRAS := services/proxy[aws,azure,gcp] services/cloud-agent[kubernetes]
 CODE := $(DISTS:%=%/src) tests deploy/local
 PYTEST_ARGS ?=
 # Where an environment says that no bytecode is to be kept, every process of a test would compile everything anew.
@@ -33,7 +33,7 @@ $(RUN_STAMP): constraints.txt requirements-run.txt $(DISTS:%=%/pyproject.toml)
 	@$(PIP) $(DISTS:%=-e %)
 	@touch $@
 
-# What tests and checks need besides: the tools, the real peers of the tests, and what the proxy loads on demand.
+# What tests and checks need besides: the tools, the real peers of the tests, and what services load on demand.
 $(STAMP): $(RUN_STAMP) requirements-dev.txt
 	@echo "setup: $(VENV), what tests and checks need (a minute or two more the first time)"
 	@$(PIP) -r requirements-dev.txt $(foreach dist,$(EXTRAS),-e '$(dist)')
