@@ -17,11 +17,13 @@ PYTEST_ARGS ?=
 # Where an environment says that no bytecode is to be kept, every process of a test would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 BENCH_ARGS ?=
+KILLS ?= 200
+SEED ?= 1
 
-.PHONY: help setup run test test-all e2e bench lint types contracts check docs golden proto stats clean readme
+.PHONY: help setup run run-managed test test-all e2e bench chaos lint types contracts check docs golden proto stats clean readme
 
 help: ## print this list
-	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # What `make run` needs: the gateway itself, and an etcd.
 $(RUN_STAMP): constraints.txt requirements-run.txt $(DISTS:%=%/pyproject.toml)
@@ -44,6 +46,9 @@ setup: $(STAMP) ## create .venv and install everything from constraints.txt
 run: $(RUN_STAMP) ## run etcd, the gateway and a demo provider, and print a curl that answers (Ctrl-C stops all)
 	@exec $(BIN)/python -m deploy.local
 
+run-managed: $(RUN_STAMP) ## the same, managed from a stand-in for AISIX Cloud, from nothing but a one-time token
+	@exec $(BIN)/python -m deploy.local managed
+
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 test: $(STAMP) ## the tests, with real etcd and real processes; `make check` adds the few that take long by themselves
@@ -57,6 +62,9 @@ e2e: $(STAMP) ## only the tests that use real processes and the official SDK
 
 bench: $(STAMP) ## CPU per request and per stream event beside a bare aiohttp relay
 	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+chaos: $(STAMP) ## kill the parts of a managed gateway under load, KILLS times (200), at the moments of SEED (1)
+	@exec $(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED)
 
 lint: $(STAMP) ## ruff: format and rules
 	@$(BIN)/ruff format --check .
