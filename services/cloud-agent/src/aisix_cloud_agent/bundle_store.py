@@ -34,9 +34,9 @@ class NotSaved(AisixError):
     """The store could not be written; what was in force before is still there, or the new bundle already is."""
 
 
-class StoreAway(BundleRefused):
-    """The store cannot be read now: that says nothing of what lies there. Go on with what is in force, ask again later,
-    and do not enrol: a token may have been used with the key that lies there."""
+class StoreAway(NotSaved):
+    """Nor can it be read now, which says nothing of what lies there: go on with what is in force and ask again later.
+    No other key is to be made: a token may have been used with the one that lies there."""
 
 
 class BundleStore(Protocol):
@@ -46,8 +46,8 @@ class BundleStore(Protocol):
         """What is to be used; None where there is nothing.
 
         Raises BundleRefused where something is there and cannot be used, or must not replace what is `in_force`
-        because it is older or names somebody else: whoever has a good bundle goes on with it. Where the store cannot be
-        read now, that is StoreAway; `before` and `load_pending` raise it, too.
+        because it is older or names somebody else: whoever has a good bundle goes on with it. Raises StoreAway
+        where the store cannot be read now, as `before` and `load_pending` do.
         """
         ...
 
