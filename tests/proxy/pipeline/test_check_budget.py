@@ -81,6 +81,7 @@ async def test_a_gateway_of_its_own_asks_nobody() -> None:
         (said(False), NO_REASON, {}, None),
         (said(False, denial=Denial(scope="key")), NO_REASON, {"scope": "key"}, None),
         (said(False, denial=Denial(retry_after_seconds=0)), NO_REASON, {"retry_after_seconds": 0}, 0),
+        (said(False, denial=Denial(retry_after_seconds=-3)), NO_REASON, {"retry_after_seconds": 0}, 0),
         (said(False, 300, denial=FULL, fail_mode="open"), "team budget exhausted", LIFTED, 900),
         (said(False, 700, denial=FULL), "cp-api unreachable and the cached decision is too old", {}, None),
         (said(True, 700, fail_mode="closed"), "cp-api unreachable and the cached decision is too old", {}, None),

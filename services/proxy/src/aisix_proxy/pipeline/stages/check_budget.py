@@ -28,6 +28,7 @@ async def check_budget(exchange: Exchange) -> None:
 
 def _exceeded(denial: Denial) -> BudgetExceeded:
     details: dict[str, str | int] = {name: value for name in _LIFTED if (value := getattr(denial, name))}
-    if denial.retry_after_seconds is not None:
-        details["retry_after_seconds"] = denial.retry_after_seconds
-    return BudgetExceeded(denial.message or NO_REASON, details=details, retry_after=denial.retry_after_seconds)
+    after = denial.retry_after_seconds
+    if after is not None:
+        details["retry_after_seconds"] = after = max(0, after)
+    return BudgetExceeded(denial.message or NO_REASON, details=details, retry_after=after)
