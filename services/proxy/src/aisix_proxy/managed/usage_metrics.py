@@ -20,11 +20,15 @@ class UsageMetrics:
             "aisix_usage_event_drops_total", "Usage events that will never reach the Cloud, by reason.", ("reason",)
         )
         self._drops = {loss: drops.cell(loss) for loss in LOSSES}
-        self.recorded = metrics.counter("aisix_usage_journal_events_total", "Usage events recorded in the journal.").cell()
+        self.recorded = metrics.counter(
+            "aisix_usage_journal_events_total", "Usage events recorded in the journal."
+        ).cell()
         self.shipped = metrics.counter(
             "aisix_usage_shipped_events_total", "Usage events passed on to the outbox, some of them more than once."
         ).cell()
-        self._bytes = metrics.gauge("aisix_usage_journal_bytes", "Bytes of the journals this process looks after.").cell()
+        self._bytes = metrics.gauge(
+            "aisix_usage_journal_bytes", "Bytes of the journals this process looks after."
+        ).cell()
         self._oldest = metrics.gauge(
             "aisix_usage_journal_oldest_seconds",
             "Age of the oldest usage event that waits for the outbox; 0 when nothing is held up.",

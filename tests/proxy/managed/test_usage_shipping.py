@@ -1,0 +1,256 @@
+"""All that is done about usage events beside recording them: shipped, taken over, bounded; also after a kill -9."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from aisix_common.logs import get_logger
+from aisix_common.settings.control import Usage
+from aisix_common.tasks import TaskOwner
+from aisix_proxy.managed.usage_journal import UsageJournal
+from aisix_proxy.managed.usage_shipping import UsageShipping
+from aisix_proxy.managed.usage_stream import LOCK, claim, segment_path, segments
+
+from tests.proxy.managed.events import Counted, fill, journal_in, line
+from tests.proxy.managed.outbox_rows import OutboxRows, outbox_at
+from tests.support.builders import Clock
+from tests.support.cutproxy import CutProxy
+from tests.support.etcd import EtcdServer
+
+NOW = time.time()
+CHILD = """
+import itertools, os, sys
+from pathlib import Path
+from tests.proxy.managed.events import journal_in, usage_event
+journal = journal_in(Path(sys.argv[1]), most_bytes=1)
+for number in itertools.count():
+    journal.record(usage_event(number))
+    os.write(1, b"%d\\n" % number)
+"""
+
+
+class Process:
+    """A journal and what ships it, as in a proxy."""
+
+    def __init__(self, folder: Path, outbox: OutboxRows, clock: Clock, **usage: int) -> None:
+        self.counted = Counted()
+        self.clock = clock
+        self.usage = Usage(folder=str(folder), **({"flush_secs": 1} | usage))
+        self.journal: UsageJournal = journal_in(folder, self.counted, most_bytes=self.usage.max_bytes)
+        self.shipping = UsageShipping(
+            self.journal,
+            outbox.client,
+            outbox.run_root,
+            self.usage,
+            self.counted.usage,
+            clock,
+            get_logger("usage"),
+        )
+
+
+@asynccontextmanager
+async def living(
+    folder: Path, outbox: OutboxRows, *, clock: Clock | None = None, **usage: int
+) -> AsyncIterator[Process]:
+    process = Process(folder, outbox, clock or Clock(datetime.fromtimestamp(NOW, UTC)), **usage)
+    async with TaskOwner() as tasks:
+        tasks.spawn(process.shipping.run(), name="usage")
+        yield process
+    process.journal.close()
+
+
+@pytest.fixture
+async def outbox(etcd: EtcdServer, etcd_prefix: str) -> AsyncIterator[OutboxRows]:
+    async with outbox_at(etcd.endpoint, etcd_prefix) as rows:
+        yield rows
+
+
+async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def shipped(process: Process, events: int) -> Callable[[], bool]:
+    return lambda: process.counted.value("aisix_usage_shipped_events_total") >= events
+
+
+async def test_every_event_that_was_recorded_before_a_kill_is_shipped_once_by_a_successor(
+    tmp_path: Path, outbox: OutboxRows
+) -> None:
+    command = [sys.executable, "-c", CHILD, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]) as child:
+        assert child.stdout is not None
+        said = b""
+        while said.count(b"\n") < 700:
+            said += await asyncio.to_thread(os.read, child.stdout.fileno(), 1 << 16)
+        child.send_signal(signal.SIGKILL)
+        said += child.stdout.read()
+    recorded = said.count(b"\n")
+    (stream,) = tmp_path.iterdir()
+    assert len(segments(stream)) > 1
+    async with living(tmp_path, outbox):
+        await until(lambda: not stream.exists())
+    events = await outbox.events()
+    assert events == list(range(len(events))), "in order, each once"
+    assert recorded <= len(events) <= recorded + 1, "the last may have been killed before it was told of"
+
+
+async def test_a_hundred_events_go_at_once_and_fewer_after_a_while(tmp_path: Path, outbox: OutboxRows) -> None:
+    async with living(tmp_path, outbox) as process:
+        fill(process.journal, 5)
+        await until(shipped(process, 5))
+    async with living(tmp_path, outbox, flush_secs=3600) as process:
+        fill(process.journal, 130, 5)
+        await until(shipped(process, 100))
+        assert await outbox.events() == list(range(105))
+    assert await outbox.events() == list(range(135)), "the rest when it ends"
+
+
+async def test_while_etcd_is_away_events_wait_on_disk_and_it_is_told_once(
+    tmp_path: Path, etcd: EtcdServer, outbox: OutboxRows
+) -> None:
+    with capture_logs() as told:
+        async with CutProxy(etcd.port) as link, outbox_at(link.endpoint, outbox.run_root, timeout=0.2) as cut:
+            await link.refuse()
+            async with living(tmp_path, cut) as process:
+                fill(process.journal, 250)
+                await until(lambda: bool(told))
+                assert process.counted.value("aisix_usage_journal_oldest_seconds") > 0
+                await link.heal()
+                await until(shipped(process, 250))
+                assert process.counted.value("aisix_usage_journal_oldest_seconds") == 0
+    assert [line["event"] for line in told] == [
+        "usage events are not passed on to etcd and wait on disk",
+        "usage events are passed on to etcd again",
+    ]
+    assert await outbox.events() == list(range(250))
+
+
+async def test_what_cannot_be_passed_on_in_the_end_is_left_to_a_successor(
+    tmp_path: Path, etcd: EtcdServer, outbox: OutboxRows
+) -> None:
+    async with CutProxy(etcd.port) as link, outbox_at(link.endpoint, outbox.run_root, timeout=0.2) as cut:
+        await link.refuse()
+        async with living(tmp_path, cut, flush_secs=3600) as process:
+            fill(process.journal, 7)
+    async with living(tmp_path, outbox):
+        await until(lambda: not process.journal.folder.exists())
+    assert await outbox.events() == list(range(7))
+
+
+async def test_the_living_keep_what_is_theirs_and_share_what_is_nobodys(tmp_path: Path, outbox: OutboxRows) -> None:
+    gone = []
+    for number in range(6):
+        journal = journal_in(tmp_path)
+        fill(journal, 3, 3 * number)
+        journal.close()
+        gone.append(journal.folder)
+    busy = journal_in(tmp_path)
+    fill(busy, 3, 1000)
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "somebodys-folder").mkdir()
+    async with living(tmp_path, outbox), living(tmp_path, outbox):
+        await until(lambda: not any(folder.exists() for folder in gone))
+    assert sorted(await outbox.events()) == list(range(18)), "each once, and none of the living"
+    assert {"lost+found", "somebodys-folder", busy.stream} <= set(os.listdir(tmp_path))
+    busy.close()
+
+
+async def test_an_outbox_that_nobody_empties_holds_a_bounded_part(tmp_path: Path, outbox: OutboxRows) -> None:
+    with capture_logs() as told:
+        async with living(tmp_path, outbox) as process:
+            fill(process.journal, 7000)
+            await until(lambda: any("wait on disk" in line["event"] for line in told))
+            waiting = await outbox.batches()
+            assert len(waiting) == 64
+            await outbox.empty()
+            await until(shipped(process, 7000))
+    events = [number for _, _, batch in waiting for number in batch] + await outbox.events()
+    assert events == list(range(7000))
+    assert [line["event"] for line in told][1:] == ["the cloud agent takes usage events again"]
+
+
+async def test_over_the_bound_the_oldest_are_dropped_and_counted(tmp_path: Path, outbox: OutboxRows) -> None:
+    size = 1 << 20
+    gone = journal_in(tmp_path, most_bytes=1)
+    fill(gone, 500, error_message="x" * 500)
+    gone.close()
+    for segment in segments(gone.folder):
+        os.utime(segment.path, (NOW - 60, NOW - 60))
+    process = Process(tmp_path, outbox, Clock(datetime.fromtimestamp(NOW, UTC)), max_bytes=size)
+    fill(process.journal, 3000, 500, error_message="x" * 500)
+    process.shipping._orphans += await asyncio.to_thread(process.shipping._claim)
+    with capture_logs() as told:
+        await process.shipping._sweep()
+        await process.shipping._sweep()
+    assert [line["reason"] for line in told] == ["journal_full"]
+    assert segments(gone.folder) == []
+    left = sum(segment.size for segment in segments(process.journal.folder))
+    assert size - (1 << 18) < left <= size
+    assert process.counted.value("aisix_usage_journal_bytes") == left
+    await process.shipping.flush(10)
+    events = await outbox.events()
+    assert events == list(range(3500 - len(events), 3500)), "the newest are there"
+    assert process.counted.dropped() == {"journal_full": 3500 - len(events)}
+    await process.shipping._sweep()
+    assert process.counted.value("aisix_usage_journal_bytes") == 0
+    process.journal.close()
+    for orphan in process.shipping._orphans:
+        orphan.claim.close()
+
+
+async def test_events_that_are_too_old_are_dropped_and_counted(tmp_path: Path, outbox: OutboxRows) -> None:
+    journal = journal_in(tmp_path, most_bytes=1)
+    fill(journal, 1000)
+    journal.close()
+    count = sum(segment.path.read_bytes().count(b"\n") for segment in segments(journal.folder)[:-1])
+    for segment in segments(journal.folder)[:-1]:
+        os.utime(segment.path, (1, 1))
+    process = Process(tmp_path, outbox, Clock(datetime.fromtimestamp(NOW, UTC)), max_age_secs=60)
+    orphans = await asyncio.to_thread(process.shipping._claim)
+    process.shipping._orphans += orphans
+    await process.shipping._sweep()
+    assert process.counted.dropped() == {"expired": count}
+    assert len(segments(journal.folder)) == 1
+    for orphan in orphans:
+        orphan.claim.close()
+
+
+async def test_a_disk_that_cannot_be_read_ends_nothing(tmp_path: Path, outbox: OutboxRows) -> None:
+    folder = tmp_path / "stream-1"
+    folder.mkdir()
+    (folder / LOCK).touch()
+    segment_path(folder, 0).mkdir()  # reads fail
+    with capture_logs() as told:
+        async with living(tmp_path, outbox) as process:
+            await until(lambda: any("cannot be read" in line["event"] for line in told))
+            fill(process.journal, 3)
+            await until(shipped(process, 3))
+    assert await outbox.events() == [0, 1, 2]
+    mine = claim(folder)
+    assert mine is not None, "it was given up in the end"
+    mine.close()
+
+
+async def test_flush_has_its_deadline(tmp_path: Path, etcd: EtcdServer, etcd_prefix: str) -> None:
+    async with CutProxy(etcd.port) as link, outbox_at(link.endpoint, etcd_prefix, timeout=30) as cut:
+        await link.refuse()
+        process = Process(tmp_path, cut, Clock())
+        fill(process.journal, 3)
+        with capture_logs() as told:
+            async with asyncio.timeout(5):
+                await process.shipping.flush(0.1)
+        assert [line["log_level"] for line in told] == ["warning"]
+        process.journal.close()
+        assert segments(process.journal.folder)[0].path.read_bytes().startswith(line(0))
