@@ -3,10 +3,22 @@
 import sys
 
 from aisix_admin.telemetry import Telemetry
+from aisix_cloud_agent.budget_metrics import BudgetMetrics as BudgetCheckMetrics
+from aisix_cloud_agent.certificate_status import CertificateStatus
+from aisix_cloud_agent.heartbeats import HeartbeatMetrics
+from aisix_cloud_agent.leading import Leadership
+from aisix_cloud_agent.outbox_metrics import OutboxMetrics
+from aisix_cloud_agent.projection_metrics import ProjectionMetrics
+from aisix_cloud_agent.status import lead_metrics
+from aisix_common.clock import SYSTEM_CLOCK
+from aisix_common.logs import get_logger
 from aisix_common.metrics import Family, Metrics
 from aisix_common.snapshot import empty
 from aisix_common.sources.observed import SourceStatus
 from aisix_common.sources.status import config_numbers
+from aisix_proxy.managed.budget_metrics import BudgetMetrics
+from aisix_proxy.managed.held import hold_counter
+from aisix_proxy.managed.usage_metrics import UsageMetrics
 from aisix_proxy.telemetry.config_metrics import ConfigMetrics
 from aisix_proxy.telemetry.proxy_metrics import Buckets, ProxyMetrics
 from aisix_proxy.telemetry.secret_metrics import SecretMetrics
@@ -24,6 +36,9 @@ def proxy_families() -> list[Family]:
     metrics = Metrics()
     ProxyMetrics(metrics, Buckets((1.0,), (1.0,)), env_id="")
     SecretMetrics(metrics)
+    UsageMetrics(metrics)
+    BudgetMetrics(metrics)
+    hold_counter(metrics)
     ConfigMetrics(metrics, lambda: config_numbers(empty("/aisix"), SourceStatus()))
     return metrics.collect()
 
@@ -31,6 +46,17 @@ def proxy_families() -> list[Family]:
 def admin_families() -> list[Family]:
     metrics = Metrics()
     Telemetry(metrics)
+    return metrics.collect()
+
+
+def agent_families() -> list[Family]:
+    metrics, log = Metrics(), get_logger("reference")
+    CertificateStatus(SYSTEM_CLOCK, log, metrics)
+    ProjectionMetrics(metrics, SYSTEM_CLOCK, log, lambda: 0.0)
+    HeartbeatMetrics(metrics)
+    OutboxMetrics(metrics)
+    BudgetCheckMetrics(metrics)
+    lead_metrics(metrics, Leadership("reference"))
     return metrics.collect()
 
 
@@ -46,7 +72,8 @@ def table(title: str, families: list[Family]) -> str:
 
 def render() -> str:
     proxy = table("Proxy (`observability.metrics.prometheus.addr`)", proxy_families())
-    return HEAD + proxy + "\n" + table("Admin (`admin.metrics_addr`)", admin_families())
+    admin = table("Admin (`admin.metrics_addr`)", admin_families())
+    return "\n".join([HEAD + proxy, admin, table("Cloud agent (`managed.metrics_addr`)", agent_families())])
 
 
 if __name__ == "__main__":

@@ -196,6 +196,7 @@ def write_config(folder: Path, endpoint: str, link: Mapping[str, Any], more: Map
         key.write_text(base64.b64encode(secrets.token_bytes(32)).decode())
     config: dict[str, Any] = {
         "etcd": {"endpoints": [endpoint]},
+        "proxy": {"addr": "127.0.0.1:0"},
         "observability": {"log_format": "json"},
         "managed": {"enabled": True, "heartbeat_interval_secs": 5, **link},
         "secrets": {"keyring": [{"id": "k1", "file": str(key)}]},

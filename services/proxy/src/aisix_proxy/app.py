@@ -12,9 +12,11 @@ from typing import Final
 
 from aisix_common.clock import SYSTEM_CLOCK, Clock
 from aisix_common.metrics import Metrics
-from aisix_common.service import Lifecycle, Listener, metrics_listener
+from aisix_common.service import Lifecycle, Listener, metrics_listener, new_request_id
 from aisix_common.settings import Settings
 from aisix_common.snapshot import empty
+from aisix_common.store.client import EtcdClient
+from aisix_common.store.options import etcd_options
 from aisix_common.tasks import TaskOwner
 
 from .compiled import Live
@@ -23,6 +25,7 @@ from .dialects import DIALECT
 from .endpoints import ENDPOINTS
 from .endpoints._edge import Edge
 from .following import Ground, follow_etcd, follow_file
+from .managed.parts import ManagedParts
 from .pipeline.client_address import AddressRule
 from .pipeline.services import Services, Upstream
 from .secret_managers.base import Make
@@ -67,6 +70,7 @@ def make_services(
     metrics: Metrics,
     log_lines: LineSink,
     replacements: Replacements = Replacements(),
+    managed: ManagedParts | None = None,
 ) -> Services:
     """Everything an exchange uses, with nothing configured yet. Raises ConfigurationError for `upstream.tls`.
 
@@ -93,7 +97,8 @@ def make_services(
         ),
         client_types=ClientTypes([(rule.pattern, rule.client) for rule in observability.metrics.client_type_rules]),
         random=replacements.random or random.SystemRandom().random,
-        usage_sinks=replacements.usage_sinks,
+        usage_sinks=(*replacements.usage_sinks, *([managed.journal] if managed is not None else [])),
+        budgets=managed.budgets if managed is not None else None,
     )
 
 
@@ -113,8 +118,14 @@ async def build(
     """Make the service and say what it listens on. Does not wait for etcd, readiness tells; a resources file is read
     before anything else, and FileRefused when it cannot be used. Raises ConfigurationError, too, for keys that cannot
     be read and secret managers that make no sense."""
-    metrics = Metrics()
-    services = make_services(settings, lifecycle, metrics, process.log_lines, replacements)
+    metrics, instance = Metrics(), new_request_id()
+    client = managed = None
+    if settings.resources_file is None:
+        client = await stack.enter_async_context(EtcdClient(etcd_options(settings.etcd, process.environ)))
+        if settings.managed.enabled:
+            managed = ManagedParts(settings, client, instance, replacements.clock, metrics)
+            stack.callback(managed.journal.close)
+    services = make_services(settings, lifecycle, metrics, process.log_lines, replacements, managed)
     if isinstance(services.upstream, UpstreamClient):
         stack.push_async_callback(services.upstream.aclose)
     ground = Ground(
@@ -125,6 +136,9 @@ async def build(
         secret_managers=replacements.secret_managers or MAKERS,
         stack=stack,
         tasks=tasks,
+        instance=instance,
+        client=client,
+        managed=managed,
     )
     followed = follow_etcd(ground) if settings.resources_file is None else await follow_file(ground)
     listeners = [

@@ -19,7 +19,6 @@ from aisix_common.resources import EXTERNAL_KINDS
 from aisix_common.secrets.envelope import Keyring
 from aisix_common.secrets.keyring_files import KeyringFiles
 from aisix_common.secrets.providers import configured
-from aisix_common.service import new_request_id
 from aisix_common.settings import Settings
 from aisix_common.snapshot import Snapshot
 from aisix_common.sources.disk_cache import DiskCache
@@ -28,10 +27,10 @@ from aisix_common.sources.file import FileSource
 from aisix_common.sources.sealing import sealer_for
 from aisix_common.sources.status import config_numbers
 from aisix_common.store.client import EtcdClient
-from aisix_common.store.options import etcd_options
 from aisix_common.tasks import TaskOwner
 from aisix_common.version import VERSION
 
+from .managed.parts import ManagedParts, watch_of
 from .pipeline.services import Services
 from .secret_managers.base import Make
 from .secret_managers.probing import Answerer, Probing
@@ -58,6 +57,12 @@ class Ground:
     secret_managers: Mapping[str, Make]
     stack: AsyncExitStack
     tasks: TaskOwner
+    instance: str
+    """The id of this process's row."""
+    client: EtcdClient | None
+    """None: resources come from a file."""
+    managed: ManagedParts | None = None
+    """None: the gateway is not managed."""
 
     @property
     def settings(self) -> Settings:
@@ -71,16 +76,22 @@ def follow_etcd(ground: Ground) -> Followed:
     services, settings, tasks = ground.services, ground.settings, ground.tasks
     keys = KeyringFiles(settings.secrets.keyring, ground.environ, get_logger("keyring"))
     keys.load()
-    client = EtcdClient(etcd_options(settings.etcd, ground.environ))
-    ground.stack.push_async_callback(client.aclose)
+    client = ground.client
+    assert client is not None
     resolver = _resolver(ground, lambda: row.changed())
 
     def source(root: str, suffix: str, name: str, **more: Any) -> EtcdSource:
         cache = _cache(ground, keys, root, suffix)
         return EtcdSource(client, root, cache, services.clock, get_logger(name), keyring=lambda: keys.keyring, **more)
 
-    resources = source(settings.etcd.resource_root, "", "source")
-    external = source(settings.etcd.ext_root, ".ext", "ext source", kinds=EXTERNAL_KINDS)
+    resources = source(settings.etcd.resource_root, "", "source", **watch_of(ground.managed, external=False))
+    external = source(
+        settings.etcd.ext_root,
+        ".ext",
+        "ext source",
+        kinds=EXTERNAL_KINDS,
+        **watch_of(ground.managed, external=True),
+    )
     config_metrics = ConfigMetrics(
         ground.metrics, lambda: config_numbers(services.live.compiled.snapshot, resources.status(), external.snapshot)
     )
@@ -117,6 +128,8 @@ def follow_etcd(ground: Ground) -> Followed:
     tasks.spawn(row.keep(), name="instance lease")
     tasks.spawn(row.run(), name="instance row")
     tasks.spawn(probing.run(), name="secret manager probes")
+    if ground.managed is not None:
+        ground.managed.start(tasks, lambda: row.lease, lambda: services.live.compiled.snapshot)
     return Followed(resources.status, lambda: external.snapshot, resolver.report)
 
 
@@ -181,7 +194,7 @@ def _cache(ground: Ground, keys: KeyringFiles, root: str, suffix: str) -> DiskCa
 def _instance(ground: Ground) -> InstanceState:
     """What of this process's row never changes."""
     return InstanceState(
-        instance=new_request_id(),
+        instance=ground.instance,
         service="proxy",
         hostname=socket.gethostname(),
         version=VERSION,

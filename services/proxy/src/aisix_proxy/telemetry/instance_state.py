@@ -106,6 +106,11 @@ class InstanceRow:
         self._moved = asyncio.Event()
         self._stopping = False
 
+    @property
+    def lease(self) -> int:
+        """The lease that the row hangs on; 0 while there is none."""
+        return self._keeper.lease
+
     async def keep(self) -> None:
         """Hold the lease until cancelled, then say so in the row, and give the lease back and the row with it."""
         async with TaskOwner() as own:

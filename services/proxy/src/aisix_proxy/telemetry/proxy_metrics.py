@@ -259,11 +259,6 @@ class ProxyMetrics:
             "Usage events handed to the sinks.",
             ("handler", "status_code", "inbound_protocol", "model", "provider_key_id", "provider_key_name"),
         )
-        self.usage_event_drops = counter(
-            "aisix_usage_event_drops_total",
-            "Usage events that a sink did not take.",
-            ("reason", "model", "provider_key_id", "provider_key_name"),
-        )
 
         self.allowed = self.auth_decisions.cell("api_key", "allowed", "none")
         self._anonymous: dict[tuple[str, int], ExchangeCells] = {}
