@@ -3,15 +3,17 @@ local etcd that counts transactions and fails on command."""
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
+import pytest
+
 from aisix_cloud_agent.comparing import opened
 from aisix_cloud_agent.identity import Identity
 from aisix_cloud_agent.layout import Layout, Spot
-from aisix_cloud_agent.lead import Lead
+from aisix_cloud_agent.lead import Lead, LeadLost
 from aisix_cloud_agent.link import Link
 from aisix_cloud_agent.projecting import Pace
 from aisix_cloud_agent.projector import Projector
@@ -35,9 +37,23 @@ PATIENT = Pace(confirm=0.3, foreign=0.2, look=60.0, first_delay=0.02, longest_de
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 SECONDS = 15.0
 
-Meddle = Callable[[int], str]
+Meddle = Callable[[int], Awaitable[str]]
 """By the number of a transaction: what becomes of it. "": nothing special; "lost": it is not done; "unanswered": it is,
 but nobody hears of it; "stuck": nothing happens any more."""
+
+
+async def nothing(number: int) -> str:
+    """Every transaction is done and answered."""
+    return ""
+
+
+def fate(number: int, what: str) -> Meddle:
+    """One transaction meets this, all the others nothing."""
+
+    async def meddle(each: int) -> str:
+        return what if each == number else ""
+
+    return meddle
 
 
 class LocalClient(EtcdClient):
@@ -48,31 +64,28 @@ class LocalClient(EtcdClient):
         self.transactions: list[tuple[Operation, ...]] = []
         """Those that were committed."""
         self.asked = 0
-        self.meddle: Meddle = lambda number: ""
+        self.meddle: Meddle = nothing
 
     async def txn(
-        self,
-        compare: "list[Compare] | tuple[Compare, ...]",
-        success: "list[Operation] | tuple[Operation, ...]",
-        failure: "list[Operation] | tuple[Operation, ...]" = (),
-    ) -> TransactionResult:  # type: ignore[override]
+        self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
+    ) -> TransactionResult:
         number, self.asked = self.asked, self.asked + 1
-        fate = self.meddle(number)
-        if fate == "stuck":
+        what = await self.meddle(number)
+        if what == "stuck":
             await asyncio.Event().wait()
-        if fate == "lost":
+        if what == "lost":
             raise StoreUnavailable("the test let it get lost")
         result = await super().txn(compare, success, failure)
         if result.succeeded:
             self.transactions.append(tuple(success))
-        if fate == "unanswered":
+        if what == "unanswered":
             raise StoreUnavailable("the test let its answer get lost")
         return result
 
     @property
-    def rows_written(self) -> int:
-        """Operations on rows; the projection row of each transaction is none."""
-        return sum(len(operations) - 1 for operations in self.transactions)
+    def written(self) -> int:
+        """Operations on rows, but for those of the agent's own."""
+        return sum("/run/aisix/" not in each.key for operations in self.transactions for each in operations)
 
 
 class SessionOfEtcd:
@@ -216,6 +229,12 @@ class Gateway:
                     return
                 assert self.task is None or not self.task.done(), "the projector ended"
                 await asyncio.sleep(0.01)
+
+    async def lost(self) -> None:
+        """The projector ends, as its lead was lost."""
+        assert self.task is not None
+        with pytest.raises(LeadLost):
+            await asyncio.wait_for(self.task, SECONDS)
 
     def number(self, name: str, *labels: str) -> float:
         """A metric's value."""

@@ -1,7 +1,8 @@
-"""A process that projects once and says what it took: one JSON line with seconds, transactions, rows written, memory and
-the longest time for which the loop stood still. Its arguments are one JSON object."""
+"""A process that projects once and says what it took: one JSON line with seconds, transactions, rows written, memory
+and the longest time for which the loop stood still. Its arguments are one JSON object."""
 
 import asyncio
+import gc
 import json
 import re
 import sys
@@ -68,6 +69,9 @@ async def main(given: dict[str, str]) -> None:
         log=get_logger("alone"),
         metrics=Metrics(),
     )
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 50)  # as `aisix_common.service.run` does
     begun, done = time.perf_counter(), asyncio.Event()
     async with TaskOwner() as tasks:
         stopped = tasks.spawn(longest_stop(done), name="stop watch")
@@ -79,7 +83,7 @@ async def main(given: dict[str, str]) -> None:
         told = {
             "seconds": seconds,
             "transactions": len(local.transactions),
-            "written": local.rows_written,
+            "written": local.written,
             "rows": projector.status().rows,
             "before_mb": before_mb,
             "peak_mb": peak_mb(),

@@ -25,6 +25,8 @@ from .projection_metrics import ProjectionMetrics, ProjectionStatus
 from .shrink import ShrinkGuard
 
 PACE: Final = Pace()
+STEADY: Final = 60.0
+"""Seconds after which a session that was followed counts as one that can be."""
 
 
 class Projector:
@@ -64,13 +66,14 @@ class Projector:
                 if link.session is None:
                     self._metrics.left()
                 session = await link.ready()
+                begun = asyncio.get_running_loop().time()
                 lost = await self._follow(session, link, lead)
                 if lost is not None:
                     raise lost
+                if session is not link.session or asyncio.get_running_loop().time() > begun + STEADY:
+                    backoff.reset()
                 if session is link.session:  # it was not replaced, but has to be followed anew
                     await asyncio.sleep(backoff.delay())
-                else:
-                    backoff.reset()
         finally:
             self._metrics.left()
 
