@@ -95,7 +95,7 @@ async def test_an_answer_without_end_marker_is_given_one_if_it_was_complete() ->
     stream.say(FINAL, complete=True)
     assert await pump.turn is False
     assert pump.last.endswith(DONE)
-    pump, stream, exchange = pumping()
+    pump, stream, _ = pumping()
     pump.start(b"")
     stream.say(CHUNK, complete=True)
     with pytest.raises(UpstreamAborted):
