@@ -90,7 +90,7 @@ async def test_the_head_goes_alone_only_where_nothing_is_there_to_go_with_it() -
 
 
 async def test_an_answer_without_end_marker_is_given_one_if_it_was_complete() -> None:
-    pump, stream, exchange = pumping()
+    pump, stream, _ = pumping()
     pump.start(b"")
     stream.say(FINAL, complete=True)
     assert await pump.turn is False

@@ -3,7 +3,7 @@
 Both go through etcd, where the cloud agent takes them up: nothing here knows the Cloud, its address or a credential.
 
     usage_journal     every usage event, on disk before its exchange is over; `usage_stream` is what lies there
-    usage_shipping    from the journals to the outbox, also those of processes that are gone; `usage_bounds` is how much
-                      may wait meanwhile
+    usage_shipping    from the journals to the outbox (`stream_shipping`), also those of processes that are gone;
+                      `usage_bounds` is how much may wait meanwhile
     usage_metrics     what is told of both
 """

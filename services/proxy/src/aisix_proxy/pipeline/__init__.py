@@ -18,7 +18,7 @@ from .stages.read_request import read_request
 from .stages.resolve_model import resolve_model
 
 CHAT: Final[tuple[Stage, ...]] = (
-    open_account,  # first in, last settled: usage events, metrics and the access log see everything
+    open_account,  # first in, last settled: metrics and the access log see everything; `deliver` bills before that
     authenticate,
     read_request,
     resolve_model,
