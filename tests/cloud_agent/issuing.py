@@ -73,7 +73,7 @@ def leaf(
     public_key: CertificatePublicKeyTypes,
     uris: Sequence[str] | None = URIS,
     *,
-    days: tuple[int, int] = (-30, 60),
+    days: tuple[float, float] = (-30, 60),
     uses: Sequence[x509.ObjectIdentifier] | None = (ExtendedKeyUsageOID.CLIENT_AUTH,),
 ) -> x509.Certificate:
     """A certificate of a data plane. `uris` None: no alternative names; `uses` None: for whatever it may be."""
@@ -113,7 +113,7 @@ def _hash(key: Key) -> hashes.SHA256 | None:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: CertificatePublicKeyTypes, days: tuple[int, int]
+    subject: x509.Name, issuer: x509.Name, key: CertificatePublicKeyTypes, days: tuple[float, float]
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()

@@ -2,20 +2,22 @@
 
 import datetime as dt
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from aisix_cloud_agent.bundle import Bundle
-from aisix_cloud_agent.identity import Identity, identify
+from aisix_cloud_agent.identity import DATA_PLANE_URI, ENVIRONMENT_URI, Identity, identify
 from aisix_common.clock import SYSTEM_CLOCK
 from aisix_common.secret import Secret
 from aisix_common.settings.control import Bootstrap, Managed
 
+from .issuing import NOW, Authority, leaf, pem
 from tests.support.cloud.endpoints import Endpoints, Troubles, server_context
 from tests.support.cloud.enrolment import Enrolment
 from tests.support.cloud.front import Front
@@ -51,6 +53,12 @@ class RestCloud:
         self.enrolment = enrolment
 
     @property
+    def _authority(self) -> Authority:
+        key = load_pem_private_key((self.folder / "authority" / "ca.key").read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return Authority(x509.load_pem_x509_certificate(self.issuer.ca.encode()), key)
+
+    @property
     def url(self) -> str:
         return f"https://127.0.0.1:{self.front.port}"
 
@@ -67,11 +75,16 @@ class RestCloud:
         dp_id: str = DP,
         *,
         lifetime: dt.timedelta = DAY,
-        uris: Sequence[str] | None = None,
+        age: dt.timedelta = dt.timedelta(),
     ) -> Bundle:
-        """A bundle, without a token."""
+        """A bundle, without a token; it began `age` ago."""
         key = ec.generate_private_key(ec.SECP256R1())
-        signed, _ = self.issuer.sign(key.public_key(), env_id, dp_id, lifetime, uris=uris)
+        if age:
+            begun = (SYSTEM_CLOCK.now() - age - NOW) / DAY
+            uris = (ENVIRONMENT_URI + env_id, DATA_PLANE_URI + dp_id)
+            certificate = leaf(self._authority, key.public_key(), uris, days=(begun, begun + lifetime / DAY))
+            return Bundle(pem(certificate), Secret(private_pem(key)), self.issuer.ca)
+        signed, _ = self.issuer.sign(key.public_key(), env_id, dp_id, lifetime)
         return Bundle(signed, Secret(private_pem(key)), self.issuer.ca)
 
     def managed(self, bootstrap: Bootstrap | None = None, **fields: Any) -> Managed:

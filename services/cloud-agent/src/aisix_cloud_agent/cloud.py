@@ -85,6 +85,11 @@ class CloudSession:
         nothing is known."""
         return self._refused
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed: it carries nothing any more."""
+        return self._http.closed
+
     async def heartbeat(self, body: bytes) -> None:
         await self._call("POST", "/dp/heartbeat", body)
 

@@ -88,6 +88,6 @@ class Finder:
 
 def _outranks(given: Stored, stored: Stored | None) -> bool:
     """Whether the settings' bundle is used and kept: the stored one may have been renewed since they were written."""
-    if stored is None:
+    if stored is None or given.identity.not_before > stored.identity.not_before:
         return True
-    return given.bundle != stored.bundle and given.identity.not_before >= stored.identity.not_before
+    return given.identity == stored.identity and given.bundle != stored.bundle  # with another CA
