@@ -1,16 +1,14 @@
 """The Kubernetes API as the agent uses it: one Secret and one Lease. Blocking: call it in a thread.
 
-Of the package `kubernetes`, which is loaded with the first call, this takes the connections alone. Its calls log what
+Of the package `kubernetes`, which is loaded when a client is made, this takes the connections alone. Its calls log what
 they read, a Secret too, and end in an AttributeError where TLS fails; its models drop the fields they do not know, and
 a PUT would then take those of others away. So documents are plain JSON here.
 """
 
 import json
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -135,14 +133,23 @@ class KubernetesApi:
     """`Objects` of a real API server. One for the process, for any number of threads."""
 
     def __init__(self, access: Access, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """Connects to nothing yet. Raises ConfigurationError where the package is not installed."""
-        if find_spec("kubernetes") is None:
+        """Loads the package, which may take seconds: make it in a thread. Connects to nothing yet.
+
+        Raises ConfigurationError where the package is not installed.
+        """
+        try:
+            from kubernetes.client import Configuration
+            from kubernetes.client.rest import RESTClientObject
+        except ImportError:
             wanted = "kubernetes_secret and kubernetes_lease need: pip install 'aisix-cloud-agent[kubernetes]'"
-            raise ConfigurationError([Problem("managed", wanted)])
+            raise ConfigurationError([Problem("managed", wanted)]) from None
+        configuration = Configuration(host=access.server)
+        configuration.ssl_ca_cert = str(access.ca_file)  # read anew for each connection
+        configuration.proxy = None  # HTTPS_PROXY is for what lies outside of the cluster
+        configuration.connection_pool_maxsize = 4
         self._access = access
         self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._pool: Any = None  # a urllib3.PoolManager, which is not here without the extra
+        self._pool: Any = RESTClientObject(configuration).pool_manager  # urllib3's, which the extra brings
 
     @property
     def namespace(self) -> str:
@@ -176,7 +183,6 @@ class KubernetesApi:
         raise _why_not(answer, verb, kind, at)
 
     def _ask(self, method: str, path: str, body: Document | None, timeout: float) -> "_Answer":
-        pool = self._connected()
         from urllib3 import Timeout
         from urllib3.exceptions import HTTPError, NewConnectionError, SSLError, TimeoutError
 
@@ -189,7 +195,7 @@ class KubernetesApi:
         late = KubernetesAway(f"the Kubernetes API ({self._access.server}) gave no whole answer within {timeout:g} s")
         received = bytearray()
         try:
-            response = pool.request(
+            response = self._pool.request(
                 method,
                 self._access.server + path,
                 body=data,
@@ -219,19 +225,6 @@ class KubernetesApi:
         except (HTTPError, OSError):
             raise away from None
         return _Answer(response.status, _json(bytes(received)))
-
-    def _connected(self) -> Any:
-        with self._lock:
-            if self._pool is None:
-                from kubernetes.client import Configuration
-                from kubernetes.client.rest import RESTClientObject
-
-                configuration = Configuration(host=self._access.server)
-                configuration.ssl_ca_cert = str(self._access.ca_file)  # read anew for each connection
-                configuration.proxy = None  # HTTPS_PROXY is for what lies outside of the cluster
-                configuration.connection_pool_maxsize = 4
-                self._pool = RESTClientObject(configuration).pool_manager
-            return self._pool
 
     def _token(self) -> str:
         try:
