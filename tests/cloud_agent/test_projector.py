@@ -283,7 +283,7 @@ async def test_what_a_list_holds_already_is_not_written_as_it_was_before(there: 
         return "lost" if number == third else ""
 
     here.client.meddle = meddle
-    await callers(there, 100)  # in chunks; the last of them gets lost, and a list is what it goes on with
+    await callers(there, 100, start=1)  # in chunks; the last of them gets lost, and a list is what it goes on with
     await here.until(lambda: here.client.asked > third)
     for name in ("first", "second", "third"):
         revision = await there.put(there.a, "api_keys", "after", {**CALLER, "display_name": name})
@@ -324,7 +324,7 @@ async def test_fifty_thousand_rows(there: Cloud, etcd: EtcdServer, here: Gateway
     for told in (first, again):
         assert told["seconds"] < 30
         assert told["peak_mb"] < 150
-        assert told["stopped"] < 0.25  # 0.05 on an idle machine
+        assert told["stopped"] < 0.1  # about 0.03
 
 
 async def alone(given: dict[str, str]) -> dict[str, float]:
