@@ -13,8 +13,9 @@ import structlog
 from aisix_cloud_agent.bundle import Bundle
 from aisix_cloud_agent.bundle_store import BundleStore, DirectoryStore
 from aisix_cloud_agent.cloud import open_session
+from aisix_cloud_agent.enrolling import KeptSession
 from aisix_cloud_agent.identity import Identity
-from aisix_cloud_agent.keeper import Keeper, KeptSession, Pace
+from aisix_cloud_agent.keeper import Keeper, Pace
 from aisix_cloud_agent.link import Link
 from aisix_common.logs import Logger
 from aisix_common.metrics import Metrics

@@ -7,8 +7,9 @@ at the chain that is presented, sends nothing, and ends; a second one trusts the
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from aisix_common.clock import Clock
@@ -20,8 +21,8 @@ from .bundle import Bundle
 from .bundle_store import Stored
 from .cloud import Answer, exchange, http_client
 from .enrollment import MOST_BYTES, Call, NotEnrolled, Pending, enrolled, enrollment, rotated, rotation
-from .identity import BundleRefused
-from .link import CloudUnavailable
+from .identity import BundleRefused, Identity
+from .link import CloudUnavailable, Session
 from .pin import pinned_authority, read_pin
 from .tls import read_ca, trusting_nobody, trusting_only
 
@@ -33,6 +34,19 @@ class Rotates(Protocol):
     """A session that carries a rotation."""
 
     async def rotate(self, call: Call) -> Answer: ...
+
+
+class KeptSession(Session, Rotates, Protocol):
+    """What the keeper needs of a session: `cloud.CloudSession`."""
+
+    @property
+    def refused(self) -> str | None:
+        """Why the Cloud does not take its certificate, as far as is known."""
+        ...
+
+
+OpenSession: TypeAlias = Callable[[Managed, Bundle, Identity], KeptSession]
+"""`cloud.open_session`. Raises ConfigurationError."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ Cloud, and judges: the flows that show whether a certificate works run there.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from typing import Final
 
 from aisix_common.clock import Clock
 from aisix_common.errors import AisixError
@@ -21,11 +21,10 @@ from aisix_common.tasks import TaskOwner
 from .bundle import Bundle
 from .bundle_store import BundleStore, Stored
 from .certificate_status import CertificateStatus, CertificateView
-from .enrolling import Rotates
+from .enrolling import KeptSession, OpenSession
 from .finding import Finder
 from .getting import ENROLMENT, RENEWAL, TOKEN, Getter
-from .identity import Identity
-from .link import Link, Session
+from .link import Link
 from .renewal import renew_at
 from .tls import read_extra_ca
 
@@ -35,16 +34,6 @@ one before can show that it works."""
 IN_FORCE: Final = "the certificate in force"
 NEW: Final = "a new certificate"
 LOOKING: Final = "looking after the certificate"
-
-
-class KeptSession(Session, Rotates, Protocol):
-    """What the keeper needs of a session: `cloud.CloudSession`."""
-
-    @property
-    def refused(self) -> str | None: ...
-
-
-OpenSession: TypeAlias = Callable[[Managed, Bundle, Identity], KeptSession]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
