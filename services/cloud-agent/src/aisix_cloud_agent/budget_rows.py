@@ -6,6 +6,7 @@ then, as a decision shows by `at` how old it is.
 """
 
 import heapq
+import math
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -30,6 +31,8 @@ KEEP_SECONDS: Final = 3600.0
 NUMBERS_SECONDS: Final = 1.0
 NUMBERS_BYTES: Final = 256 * 1024
 """Of rows with nothing but changed numbers, a second: etcd keeps each version until it is compacted."""
+_TOGETHER: Final = 0.5
+"""Seconds: numbers of all rows are written at multiples of it, so that they share transactions."""
 _ROOM: Final = 100
 """Keys that make room at once: finding them is a walk through all."""
 _DRIFT: Final = 2.0
@@ -223,8 +226,8 @@ def _counted_down(before: float | None, now: float | None, passed: float) -> boo
 
 
 def _due_at(shard: _Shard, numbers_seconds: float) -> float:
-    if shard.urgent:
+    if shard.urgent or (shard.numbers and shard.written_at == float("-inf")):
         return float("-inf")
     if shard.numbers:
-        return shard.written_at + numbers_seconds
+        return math.ceil((shard.written_at + numbers_seconds) / _TOGETHER) * _TOGETHER
     return shard.written_at + REFRESH_SECONDS if shard.fresh else float("inf")

@@ -17,6 +17,7 @@ from .budget_metrics import BudgetMetrics
 from .budget_publishing import BudgetPublishing
 from .budget_rows import DecidedRows
 from .budget_schedule import BudgetSchedule
+from .crew import Crew
 from .gate import Gate, Turn
 from .lead import Lead
 from .link import CloudRefused, CloudUnavailable
@@ -57,9 +58,10 @@ class BudgetShift:
         self._time = time
         self._metrics = metrics
         self._asked = AskedKeys()
-        self.rows = DecidedRows(self._asked)
-        self._schedule = BudgetSchedule(self._asked, lambda key: self.rows.get(key) is not None)
-        self._calls = 0
+        self._rows = DecidedRows(self._asked)
+        self._schedule = BudgetSchedule(self._asked, lambda key: self._rows.get(key) is not None)
+        self.calls = 0
+        """In flight."""
         self._besides = 0
         self._woken = asyncio.Event()
         self._watch = Told(
@@ -77,14 +79,21 @@ class BudgetShift:
 
     @property
     def keys_known(self) -> int:
-        return len(self.rows)
+        return len(self._rows)
 
     @property
     def trouble(self) -> str:
         """Why decisions grow old; empty: all is well."""
         return self._publishing.trouble or self._watch.trouble or self._gate.trouble or self._refusals.trouble
 
-    async def follow(self) -> None:
+    async def run(self, crew: Crew) -> NoReturn:
+        """Ask and publish, for ever. Raises LeadLost."""
+        await self._publishing.load(self._rows)
+        crew.start(self._follow(), name="caller keys in use")
+        crew.start(self._publishing.run(self._rows), name="publication of budgets")
+        await self._poll(crew)
+
+    async def _follow(self) -> None:
         """Follow which keys are in use, for ever."""
         async with aclosing(list_and_watch(self._local, asked_root(self._run_root), _TUNING)) as events:
             async for event in events:
@@ -97,8 +106,7 @@ class BudgetShift:
                     self._schedule.came(came, self._time.monotonic())
                     self._woken.set()
 
-    async def poll(self, group: asyncio.TaskGroup) -> NoReturn:
-        """Ask, for ever. Raises LeadLost."""
+    async def _poll(self, crew: Crew) -> NoReturn:
         tidy_at = self._time.monotonic() + _TIDY_SECONDS
         while True:
             self._lead.require()
@@ -106,12 +114,12 @@ class BudgetShift:
                 tidy_at = self._time.monotonic() + _TIDY_SECONDS
                 self._tidy()
             self._woken.clear()
-            while self._calls < MOST_CALLS and self._start_one(group):
+            while self.calls < MOST_CALLS and self._start_one(crew):
                 pass
             seconds = max(self._schedule.next_due() - self._time.monotonic(), 0.0)
             await self._time.wait(self._woken, min(seconds or _LOOK_SECONDS, 1.0))
 
-    def _start_one(self, group: asyncio.TaskGroup) -> bool:
+    def _start_one(self, crew: Crew) -> bool:
         """Make a call; False: none is due, or may be made."""
         following = self._schedule.next(self._time.monotonic())
         if following is None:
@@ -123,30 +131,30 @@ class BudgetShift:
         if turn is None:
             return False
         self._schedule.take(key, self._time.monotonic())
-        self._calls += 1
+        self.calls += 1
         self._besides += besides
-        group.create_task(self._ask(key, turn, besides=besides), name="budget check")
+        crew.start(self._ask(key, turn, besides=besides), name="budget check")
         return True
 
     async def _ask(self, key: str, turn: Turn, *, besides: bool) -> None:
-        failed = True
+        refused = False
         try:
-            failed = not await self._asked_for(key, turn)
+            refused = not await self._asked_for(key, turn)
         finally:
-            self._calls -= 1
+            self.calls -= 1
             self._besides -= besides
-            self._schedule.done(key, self._time.monotonic(), failed=failed)
+            self._schedule.done(key, self._time.monotonic(), failed=refused)
             self._woken.set()
 
     async def _asked_for(self, key: str, turn: Turn) -> bool:
-        """One call; whether there is a decision now."""
+        """One call; False: it is this key that the Cloud has no answer for."""
         try:
             with self._gate.calling(turn) as session:
                 self._lead.require()
                 answer = await session.budget(key)
         except CloudUnavailable:
             self._metrics.checks["unavailable"].add()
-            return False
+            return True
         except CloudRefused as refused:
             self._metrics.checks["refused"].add()
             self._without_answer(key, str(refused))
@@ -162,7 +170,7 @@ class BudgetShift:
         self.failing.discard(key)
         if not self.failing:
             self._refusals.ended()
-        self.rows.put(key, decision, self._time.monotonic())
+        self._rows.put(key, decision, self._time.monotonic())
         self._publishing.moved()
         return True
 
@@ -172,7 +180,7 @@ class BudgetShift:
 
     def _tidy(self) -> None:
         now = self._time.monotonic()
-        self.rows.tidy(now)
+        self._rows.tidy(now)
         self._schedule.tidy(now)
         self.failing = {key for key in self.failing if key in self._asked}
         if not self.failing:

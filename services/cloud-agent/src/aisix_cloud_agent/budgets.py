@@ -5,7 +5,6 @@ grows old; what counts then, the proxies know (control-plane 6.5). Who is asked 
 written when `budget_rows`', which keys are in use `asked`'s.
 """
 
-import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
@@ -19,8 +18,9 @@ from aisix_common.store.client import EtcdClient
 from .budget_metrics import BudgetMetrics
 from .budget_publishing import BudgetPublishing
 from .budget_shift import BudgetShift
+from .crew import Crew
 from .gate import Gate
-from .lead import Lead, LeadLost
+from .lead import Lead
 from .link import Link
 from .waiting import LOOP_TIME, Time
 
@@ -82,6 +82,11 @@ class Budgets:
             return BudgetsStatus(0, 0, 0, last_success, "")
         return BudgetsStatus(shift.keys_in_use, shift.keys_known, len(shift.failing), last_success, shift.trouble)
 
+    @property
+    def calls(self) -> int:
+        """Calls in flight."""
+        return self._shift.calls if self._shift is not None else 0
+
     async def run(self, lead: Lead) -> NoReturn:
         """Ask and publish until cancelled. Raises LeadLost."""
         gate = Gate(
@@ -100,13 +105,8 @@ class Budgets:
         )
         self._shift = shift
         try:
-            async with asyncio.TaskGroup() as group:
-                await publishing.load(shift.rows)
-                group.create_task(shift.follow(), name="caller keys in use")
-                group.create_task(publishing.run(shift.rows), name="publication of budgets")
-                await shift.poll(group)
-        except* LeadLost as lost:
-            raise LeadLost(str(lost.exceptions[0])) from None
+            async with Crew() as crew:
+                crew.start(shift.run(crew), name="budget checks")
+                await crew.failure()
         finally:
             self._shift = None
-        raise AssertionError("it runs until it is cancelled")

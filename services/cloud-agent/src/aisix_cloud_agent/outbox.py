@@ -20,8 +20,9 @@ from aisix_common.settings.control import Usage
 from aisix_common.store.client import EtcdClient
 from aisix_common.store.types import KeyValue
 
+from .crew import Crew
 from .gate import Gate
-from .lead import Lead, LeadLost
+from .lead import Lead
 from .link import Link
 from .outbox_metrics import Drops, OutboxMetrics
 from .told import Told
@@ -34,6 +35,9 @@ MOST_AT_ONCE: Final = 8
 MOST_STREAMS: Final = 1000
 """Streams that are known at a time; others come when one of these is empty."""
 SCAN_SECONDS: Final = 1.0
+_SCAN_SHARE: Final = 20
+"""A look that takes long, as very much lies there, is taken so many times more rarely than that."""
+_LONGEST_SCAN: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +118,11 @@ class Outbox:
         )
         self._shift = shift = _Shift(desk, self._reads)
         try:
-            async with asyncio.TaskGroup() as group:
-                await shift.run(group)
-        except* LeadLost as lost:
-            raise LeadLost(str(lost.exceptions[0])) from None
+            async with Crew() as crew:
+                crew.start(shift.run(crew), name="usage streams")
+                await crew.failure()
         finally:
             self._shift = None
-        raise AssertionError("it runs until it is cancelled")
 
     def _refresh(self) -> None:
         status = self.status
@@ -147,17 +149,16 @@ class _Shift:
     def oldest(self) -> datetime | None:
         return min((at for _, _, at in self._heads.values() if at is not None), default=None)
 
-    async def run(self, group: asyncio.TaskGroup) -> NoReturn:
+    async def run(self, crew: Crew) -> NoReturn:
         next_scan = self.desk.time.monotonic()
         while True:
             self.desk.lead.require()
             if self.desk.time.monotonic() >= next_scan:
-                await self._scan()
-                next_scan = self.desk.time.monotonic() + SCAN_SECONDS
+                next_scan = await self._scan()
             while self._waiting and len(self._working) < MOST_AT_ONCE:
                 name = self._waiting.popleft()
                 self._working.add(name)
-                group.create_task(self._work(name, self.streams[name]), name=f"usage stream {name}")
+                crew.start(self._work(name, self.streams[name]), name=f"usage stream {name}")
             self._woken.clear()
             await self.desk.time.wait(self._woken, max(next_scan - self.desk.time.monotonic(), 0.0))
 
@@ -168,13 +169,14 @@ class _Shift:
             self._waiting.append(name)
         self._woken.set()
 
-    async def _scan(self) -> None:
-        """See which streams there are, and queue those that can be delivered."""
+    async def _scan(self) -> float:
+        """See which streams there are, and queue those that can be delivered; when to look again."""
+        began = self.desk.time.monotonic()
         try:
             heads = await self._read_heads()
         except StoreError as error:
             self._reads.began(str(error))
-            return
+            return self.desk.time.monotonic() + SCAN_SECONDS
         self._reads.ended()
         if not heads:
             self.desk.deletes.ended()
@@ -185,6 +187,8 @@ class _Shift:
             stream = self.streams.setdefault(name, UsageStream(name, self.desk))
             if name not in self._working and name not in self._waiting and stream.ready():
                 self._waiting.append(name)
+        took = self.desk.time.monotonic() - began
+        return began + min(max(SCAN_SECONDS, _SCAN_SHARE * took), _LONGEST_SCAN)
 
     async def _read_heads(self) -> dict[str, tuple[str, int, datetime | None]]:
         """The first row of each stream: one read for each stream, whatever lies behind it. Raises StoreError."""

@@ -33,6 +33,8 @@ from .waiting import Time, never
 
 TURN: Final = 32
 """Batches of a stream until another one has its turn."""
+READ: Final = 4
+"""Batches that are read at once: etcd counts all that lie behind each time it is asked."""
 REFUSALS: Final = 3
 RETRY_SECONDS: Final = 60.0
 """Between two tries of what was refused; after REFUSALS of them doubling, to an hour."""
@@ -138,8 +140,6 @@ class UsageStream:
         self._aside: list[_Aside] = []
         self._backoff = Backoff(1.0, 60.0, desk.chance)
         self._rest_until = 0.0
-        self.served = 0
-        """When it had its last turn, in turns of all streams."""
 
     @property
     def aside(self) -> int:
@@ -157,15 +157,16 @@ class UsageStream:
         try:
             for aside in [each for each in self._aside if each.due <= self._desk.time.monotonic()]:
                 await self._again(aside)
-            for _ in range(TURN):
-                if not self.ready() or len(self._aside) >= MOST_ASIDE:
-                    return False
+            for _ in range(TURN // READ):
                 # What lies before the last one set aside is set aside, too, or delivered.
                 after = max((aside.key for aside in self._aside), default="")
-                page = await self._desk.local.page(self._root, after=after, limit=1)
-                if not page.rows:
+                page = await self._desk.local.page(self._root, after=after, limit=READ)
+                for row in page.rows:
+                    if not self.ready() or len(self._aside) >= MOST_ASIDE:
+                        return False
+                    await self._deliver(row)
+                if not page.more:
                     return False
-                await self._deliver(page.rows[0])
         except (CloudUnavailable, StoreError):
             pass  # told by the gate, by `Desk.delete`, or by whoever looks for streams
         else:
