@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from aisix_cloud_agent.budget_shift import FIRST_CALLS, MOST_CALLS
+from aisix_common.managed.budgets import MOST_KEYS, Asked, asked_key
 
 from .delivering import kit, running
 from .test_budgets import ask, budgets, decided, until_decided
@@ -92,3 +94,18 @@ async def test_so_many_calls_are_in_flight_at_most(etcd: EtcdServer, etcd_prefix
 
             await k.time.until(all_known, step=0.001)
         assert most == MOST_CALLS
+
+
+async def test_more_keys_than_can_be_asked_for_are_told_of(etcd: EtcdServer, etcd_prefix: str, tmp_path: Path) -> None:
+    async with kit(etcd, etcd_prefix, tmp_path) as k:
+        k.link.use(None)
+        await k.local.put(
+            asked_key(k.run_root, 0, "i"), msgspec.json.encode(Asked(tuple(f"k{n}" for n in range(MOST_KEYS))))
+        )
+        await ask(k, "one", "more", instance="j")
+        flow = budgets(k)
+        async with running(flow.run(k.lead)):
+            await k.time.until(lambda: "2 keys" in flow.status.trouble, step=0.01)
+            await ask(k, instance="j")
+            await k.time.until(lambda: not flow.status.trouble, step=0.01)
+        assert [line["log_level"] for line in k.lines.entries] == ["warning", "info"]

@@ -6,7 +6,7 @@ from typing import Final, NoReturn
 
 from aisix_common.clock import Clock
 from aisix_common.logs import Logger
-from aisix_common.managed.budgets import asked_root
+from aisix_common.managed.budgets import MOST_KEYS, asked_root
 from aisix_common.store.client import EtcdClient
 from aisix_common.store.types import Lost
 from aisix_common.store.watch import WatchTuning, list_and_watch
@@ -70,6 +70,11 @@ class BudgetShift:
         self._refusals = Told(
             log, "the Cloud does not tell whether a caller key may spend", "the Cloud tells of all caller keys again"
         )
+        self._too_many = Told(
+            log,
+            f"more than {MOST_KEYS} caller keys are in use: the Cloud is not asked about all of them",
+            "the Cloud is asked about all caller keys again",
+        )
         self.failing: set[str] = set()
         """Keys in use whose last answer was a refusal, or none that can be read."""
 
@@ -84,7 +89,8 @@ class BudgetShift:
     @property
     def trouble(self) -> str:
         """Why decisions grow old; empty: all is well."""
-        return self._publishing.trouble or self._watch.trouble or self._gate.trouble or self._refusals.trouble
+        told = (self._publishing, self._watch, self._gate, self._refusals, self._too_many)
+        return next((each.trouble for each in told if each.trouble), "")
 
     async def run(self, crew: Crew) -> NoReturn:
         """Ask and publish, for ever. Raises LeadLost."""
@@ -102,6 +108,10 @@ class BudgetShift:
                     continue
                 self._watch.ended()
                 came = self._asked.apply(event)
+                if self._asked.beyond:
+                    self._too_many.began(f"{self._asked.beyond} keys get no decision")
+                else:
+                    self._too_many.ended()
                 if came:
                     self._schedule.came(came, self._time.monotonic())
                     self._woken.set()

@@ -41,6 +41,8 @@ RETRY_SECONDS: Final = 60.0
 _LONGEST_RETRY: Final = 3600.0
 MOST_ASIDE: Final = 8
 """Batches of a stream that are set aside; then it waits for them."""
+_ALONE: Final = 4
+"""Events that were refused by themselves while nobody's were taken: looking at the rest one by one tells no more."""
 _LOOK_SECONDS: Final = 1.0
 _ABOUT: Final = frozenset({400, 409, 413, 422})
 """Refusals of what a call carries. Any other one (401, 403, 404, a redirect) is about who or where we are."""
@@ -244,7 +246,7 @@ class UsageStream:
                 waiting.extend(reversed(halves(part)))
                 continue
             alone.extend(part)
-            if len(alone) > 1 and self._desk.taken == taken:
+            if len(alone) >= _ALONE and self._desk.taken == taken:
                 break
         return alone, [event for part in reversed(waiting) for event in part]
 
