@@ -16,8 +16,8 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from aisix_cloud_agent.comparing import opened
-from aisix_cloud_agent.layout import Spot
+from aisix_cloud_agent.projection.comparing import opened
+from aisix_cloud_agent.projection.layout import Spot
 from aisix_common.secrets.envelope import Keyring
 from aisix_common.secrets.keyring_files import KeyringFiles
 from aisix_common.settings import load

@@ -14,11 +14,11 @@ from typing import Any, Final
 import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from aisix_cloud_agent.bundle import Bundle
-from aisix_cloud_agent.cloud import open_session
-from aisix_cloud_agent.identity import identify
-from aisix_cloud_agent.lead import Lead
-from aisix_cloud_agent.link import Link
+from aisix_cloud_agent.cloud.link import Link
+from aisix_cloud_agent.cloud.session import open_session
+from aisix_cloud_agent.identity.bundle import Bundle
+from aisix_cloud_agent.identity.identity import identify
+from aisix_cloud_agent.lead.lead import Lead
 from aisix_common.clock import SYSTEM_CLOCK
 from aisix_common.logs import Logger
 from aisix_common.managed.projected import epoch_key

@@ -4,7 +4,7 @@ import errno
 import os
 from pathlib import Path
 
-from aisix_cloud_agent.disk import Disk
+from aisix_cloud_agent.identity.disk import Disk
 
 
 class Killed(BaseException):

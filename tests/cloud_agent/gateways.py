@@ -10,13 +10,13 @@ from typing import Self
 
 import pytest
 
-from aisix_cloud_agent.comparing import opened
-from aisix_cloud_agent.identity import Identity
-from aisix_cloud_agent.layout import Layout, Spot
-from aisix_cloud_agent.lead import Lead, LeadLost
-from aisix_cloud_agent.link import Link
-from aisix_cloud_agent.projecting import Pace
-from aisix_cloud_agent.projector import Projector
+from aisix_cloud_agent.cloud.link import Link
+from aisix_cloud_agent.identity.identity import Identity
+from aisix_cloud_agent.lead.lead import Lead, LeadLost
+from aisix_cloud_agent.projection.comparing import opened
+from aisix_cloud_agent.projection.layout import Layout, Spot
+from aisix_cloud_agent.projection.projecting import Pace
+from aisix_cloud_agent.projection.projector import Projector
 from aisix_common.clock import SYSTEM_CLOCK
 from aisix_common.errors import StoreUnavailable
 from aisix_common.logs import get_logger

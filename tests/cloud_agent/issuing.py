@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from aisix_cloud_agent.bundle import Bundle
+from aisix_cloud_agent.identity.bundle import Bundle
 from aisix_common.secret import Secret
 
 ENV = "0b8f5a52-7c0d-4a39-9a55-3f4f8f3b7f11"

@@ -10,19 +10,19 @@ from typing import Any, Final
 
 import structlog
 
-from aisix_cloud_agent.bundle import Bundle
-from aisix_cloud_agent.bundle_store import BundleStore, DirectoryStore
-from aisix_cloud_agent.cloud import open_session
-from aisix_cloud_agent.enrolling import KeptSession
-from aisix_cloud_agent.identity import Identity
-from aisix_cloud_agent.keeper import Keeper, Pace
-from aisix_cloud_agent.link import Link
+from aisix_cloud_agent.cloud.link import Link
+from aisix_cloud_agent.cloud.session import open_session
+from aisix_cloud_agent.identity.bundle import Bundle
+from aisix_cloud_agent.identity.bundle_store import BundleStore, DirectoryStore
+from aisix_cloud_agent.identity.enrolling import KeptSession
+from aisix_cloud_agent.identity.identity import Identity
+from aisix_cloud_agent.identity.keeper import Keeper, Pace
 from aisix_common.logs import Logger
 from aisix_common.metrics import Metrics
 from aisix_common.settings.control import Managed
 from aisix_common.tasks import TaskOwner
 
-from .rest_cloud import BEAT
+from tests.cloud_agent.rest_cloud import BEAT
 
 QUICK: Final = Pace(tick=0.01, look=0.04, look_first=0.02, trial=30.0, linger=0.05)
 DEADLINE: Final = 15.0

@@ -7,11 +7,11 @@ from typing import Any
 
 from msgspec import json
 
-from aisix_cloud_agent.layout import Layout
-from aisix_cloud_agent.markers import Fence
-from aisix_cloud_agent.ordering import ORDER
-from aisix_cloud_agent.projection import Plan
-from aisix_cloud_agent.steps import Step
+from aisix_cloud_agent.projection.layout import Layout
+from aisix_cloud_agent.projection.markers import Fence
+from aisix_cloud_agent.projection.ordering import ORDER
+from aisix_cloud_agent.projection.planning import Plan
+from aisix_cloud_agent.projection.steps import Step
 from aisix_common.managed.projected import Marker, Standing, epoch_key, projection_key, standing
 from aisix_common.secrets.envelope import Keyring
 from aisix_common.store.types import Compare, Compared, Delete, Deleted, KeyValue, Listing, Operation, Put

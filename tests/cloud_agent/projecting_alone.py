@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import aisix_cloud_agent.app  # noqa: F401 - what an agent has in memory besides
-from aisix_cloud_agent.layout import Layout
-from aisix_cloud_agent.lead import Lead
-from aisix_cloud_agent.link import Link
-from aisix_cloud_agent.projector import Projector
+from aisix_cloud_agent.cloud.link import Link
+from aisix_cloud_agent.lead.lead import Lead
+from aisix_cloud_agent.projection.layout import Layout
+from aisix_cloud_agent.projection.projector import Projector
 from aisix_common.clock import SYSTEM_CLOCK
 from aisix_common.logs import get_logger
 from aisix_common.managed.projected import epoch_key
@@ -24,7 +24,7 @@ from aisix_common.store.client import EtcdClient, EtcdOptions
 from aisix_common.store.options import TlsMaterial
 from aisix_common.tasks import TaskOwner
 
-from .gateways import LocalClient, SessionOfEtcd
+from tests.cloud_agent.gateways import LocalClient, SessionOfEtcd
 
 KEYRING = Keyring([("k1", b"1" * 32)])
 

@@ -11,13 +11,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from aisix_cloud_agent.bundle import Bundle
-from aisix_cloud_agent.identity import DATA_PLANE_URI, ENVIRONMENT_URI, Identity, identify
+from aisix_cloud_agent.identity.bundle import Bundle
+from aisix_cloud_agent.identity.identity import DATA_PLANE_URI, ENVIRONMENT_URI, Identity, identify
 from aisix_common.clock import SYSTEM_CLOCK
 from aisix_common.secret import Secret
 from aisix_common.settings.control import Bootstrap, Managed
 
-from .issuing import NOW, Authority, leaf, pem
+from tests.cloud_agent.issuing import NOW, Authority, leaf, pem
 from tests.support.cloud.endpoints import Endpoints, Troubles, server_context
 from tests.support.cloud.enrolment import Enrolment
 from tests.support.cloud.front import Front

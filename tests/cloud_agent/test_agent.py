@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from aisix_cloud_agent.agent import run_flows
-from aisix_cloud_agent.lead import Lead, LeadLost
+from aisix_cloud_agent.lead.lead import Lead, LeadLost
 from aisix_common.logs import get_logger
 from aisix_common.store.backoff import Backoff
 

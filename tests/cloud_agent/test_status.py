@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from msgspec import json
 
-from aisix_cloud_agent.leading import Leadership
+from aisix_cloud_agent.lead.leading import Leadership
 from aisix_cloud_agent.status import StatusPages, lead_metrics
 from aisix_common.metrics import Metrics
 from aisix_common.service import Lifecycle

@@ -3,13 +3,13 @@
 import sys
 
 from aisix_admin.telemetry import Telemetry
-from aisix_cloud_agent.budget_metrics import BudgetMetrics as BudgetCheckMetrics
-from aisix_cloud_agent.certificate_status import CertificateStatus
-from aisix_cloud_agent.heartbeats import HeartbeatMetrics
-from aisix_cloud_agent.leading import Leadership
-from aisix_cloud_agent.outbox_metrics import OutboxMetrics
-from aisix_cloud_agent.projection_metrics import ProjectionMetrics
+from aisix_cloud_agent.budgets.metrics import BudgetMetrics as BudgetCheckMetrics
+from aisix_cloud_agent.heartbeats.heartbeats import HeartbeatMetrics
+from aisix_cloud_agent.identity.certificate_status import CertificateStatus
+from aisix_cloud_agent.lead.leading import Leadership
+from aisix_cloud_agent.projection.metrics import ProjectionMetrics
 from aisix_cloud_agent.status import lead_metrics
+from aisix_cloud_agent.usage.metrics import OutboxMetrics
 from aisix_common.clock import SYSTEM_CLOCK
 from aisix_common.logs import get_logger
 from aisix_common.metrics import Family, Metrics

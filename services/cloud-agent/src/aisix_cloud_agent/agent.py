@@ -15,7 +15,7 @@ from aisix_common.logs import Logger
 from aisix_common.store.backoff import Backoff
 from aisix_common.tasks import TaskOwner
 
-from .lead import Lead, LeadLost
+from .lead.lead import Lead, LeadLost
 
 Flow: TypeAlias = Callable[[Lead], Awaitable[None]]
 """Runs until it is cancelled, or raises LeadLost."""

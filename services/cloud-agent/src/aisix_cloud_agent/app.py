@@ -24,25 +24,25 @@ from aisix_common.store.backoff import Backoff
 from aisix_common.store.client import EtcdClient, etcd_options
 from aisix_common.tasks import TaskOwner
 
-from .agent import run_flows
-from .budgets import Budgets
-from .bundle_store import BundleStore, DirectoryStore
-from .cloud import open_session
-from .etcd_lock import EtcdLock
-from .given import check
-from .heartbeats import HeartbeatMetrics, Heartbeats
-from .instances import Instances
-from .keeper import Keeper
-from .kubernetes_api import KubernetesApi, in_cluster, place
-from .kubernetes_lock import KubernetesLock
-from .kubernetes_store import KubernetesStore
-from .layout import Layout
-from .lead import Lead, Lock
-from .leading import Leadership, lead
-from .link import Link
-from .outbox import Outbox
-from .projector import Projector
+from .agent import Flow, run_flows
+from .budgets.budgets import Budgets
+from .cloud.link import Link
+from .cloud.session import open_session
+from .heartbeats.heartbeats import HeartbeatMetrics, Heartbeats
+from .heartbeats.instances import Instances
+from .identity.bundle_store import BundleStore, DirectoryStore
+from .identity.given import check
+from .identity.keeper import Keeper
+from .in_kubernetes.api import KubernetesApi, in_cluster, place
+from .in_kubernetes.lease_lock import KubernetesLock
+from .in_kubernetes.secret_store import KubernetesStore
+from .lead.etcd_lock import EtcdLock
+from .lead.lead import Lead, Lock
+from .lead.leading import Leadership, lead
+from .projection.layout import Layout
+from .projection.projector import Projector
 from .status import StatusPages, lead_metrics
+from .usage.outbox import Outbox
 
 FLOW_PAUSES = (1.0, 30.0)
 """Seconds before a part that crashed is started again: at first, and at most."""
@@ -89,12 +89,17 @@ class _Flows:
     ) -> None:
         managed, run_root = settings.managed, settings.etcd.run_root
         chance = random.Random()  # noqa: S311 - spreads retries, guards nothing
-        self._settings = settings
-        self._local = local
-        self._keyring = keyring
         self._link = link
-        self._metrics = metrics
-        self._projector: Projector | None = None
+        self._projector = Projector(
+            local,
+            Layout("", settings.etcd.resource_root, settings.etcd.ext_root, run_root),
+            lambda: keyring.keyring,
+            managed,
+            allow_plaintext=settings.secrets.allow_plaintext,
+            clock=SYSTEM_CLOCK,
+            log=get_logger("projection"),
+            metrics=metrics,
+        )
         self.instances = Instances(local, run_root)
         self._heartbeats = Heartbeats(
             link, self.instances, managed.heartbeat_interval_secs, HeartbeatMetrics(metrics), SYSTEM_CLOCK
@@ -116,7 +121,7 @@ class _Flows:
     def parts(self) -> dict[str, Callable[[], object]]:
         """What each part tells of itself, to be asked at any time."""
         return {
-            "projection": lambda: self._projector.status() if self._projector is not None else None,
+            "projection": self._projector.status,
             "heartbeats": self._heartbeats.status,
             "usage": lambda: self._outbox.status,
             "budgets": lambda: self._budgets.status,
@@ -124,32 +129,13 @@ class _Flows:
 
     async def run(self, lead: Lead) -> None:
         """Run them all. Raises LeadLost."""
-        flows = {
-            "projection": self._project,
+        flows: dict[str, Flow] = {
+            "projection": lambda lead: self._projector.run(self._link, lead),
             "heartbeats": self._heartbeats.run,
             "usage": self._outbox.run,
             "budgets": self._budgets.run,
         }
         await run_flows(flows, lead, get_logger("agent"), backoff=lambda: Backoff(*FLOW_PAUSES))
-
-    async def _project(self, lead: Lead) -> None:
-        if self._projector is None:
-            self._projector = self._made((await self._link.ready()).identity.env_id)
-        await self._projector.run(self._link, lead)
-
-    def _made(self, env_id: str) -> Projector:
-        """Only the certificate tells which environment it is; it stays the same as long as this process runs."""
-        settings, etcd = self._settings, self._settings.etcd
-        return Projector(
-            self._local,
-            Layout(env_id, etcd.resource_root, etcd.ext_root, etcd.run_root),
-            lambda: self._keyring.keyring,
-            settings.managed,
-            allow_plaintext=settings.secrets.allow_plaintext,
-            clock=SYSTEM_CLOCK,
-            log=get_logger("projection"),
-            metrics=self._metrics,
-        )
 
 
 def _keeper(managed: Managed, store: BundleStore, link: Link, metrics: Metrics) -> Keeper:

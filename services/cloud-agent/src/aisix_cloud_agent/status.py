@@ -13,7 +13,7 @@ from aisix_common.clock import rfc3339
 from aisix_common.metrics import Metrics
 from aisix_common.service import Lifecycle, Page
 
-from .leading import Leadership
+from .lead.leading import Leadership
 
 _JSON: Final = "application/json"
 _TEXT: Final = "text/plain; charset=utf-8"

@@ -1,0 +1,1 @@
+"""Usage events from the outbox to the Cloud."""
