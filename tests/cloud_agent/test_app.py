@@ -29,6 +29,7 @@ def settings(folder: Path, **managed: Any) -> Settings:
             **places,
             **managed,
         },
+        "admin": {"enabled": False},
     }
     return build(document, {}).settings
 
@@ -40,7 +41,7 @@ async def built(wanted: Settings) -> dict[str, Any]:
         assert [listener.name for listener in listeners] == ["metrics"]
         assert listeners[0].metrics is not None
         names = {family.name for family in listeners[0].metrics.collect()}
-        assert {"aisix_cloud_leading", "aisix_cloud_projection_revision", "aisix_cloud_heartbeats_total"} <= names
+        assert {"aisix_cloud_leading", "aisix_cloud_connected", "aisix_cloud_heartbeats_total"} <= names
         server = listeners[0].make()
         loop = asyncio.get_running_loop()
         sockets = await loop.create_server(server, "127.0.0.1", 0)

@@ -45,7 +45,9 @@ class Projector:
         metrics: Metrics,
         pace: Pace = PACE,
     ) -> None:
-        """The environment is that of each session's certificate, whatever `layout` says. `keyring` is asked at every plan, and gives the same object as long as its keys are the same; of `managed`,
+        """The environment is that of each session's certificate, whatever `layout` says.
+
+        `keyring` is asked at every plan, and gives the same object as long as its keys are the same; of `managed`,
         `shrink_share` and `takeover` count. `allow_plaintext` is `secrets.allow_plaintext`. Registers its metrics."""
         self._local = local
         self._log = log

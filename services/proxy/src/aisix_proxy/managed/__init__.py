@@ -6,8 +6,8 @@ Both go through etcd, where the cloud agent takes them up: nothing here knows th
     usage_shipping    from the journals to the outbox (`stream_shipping`), also those of processes that are gone;
                       `usage_bounds` is how much may wait meanwhile
     usage_metrics     what is told of both
-    budgets           the Cloud's decisions, and the wait for the first one; `decisions` is their age, `asking` which keys
-                      are in use, `budget_metrics` their numbers
+    budgets           the Cloud's decisions, and the wait for the first one; `decisions` is their age, `asking` tells
+                      which keys are in use, `budget_metrics` are their numbers
     held              configuration is handed on in whole revisions of the Cloud
     parts             all of it, made together
 """
