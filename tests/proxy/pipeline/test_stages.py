@@ -12,6 +12,7 @@ from aisix_proxy.canonical.errors import (
     GatewayError,
     Misconfigured,
     ModelNotFound,
+    NotReady,
     Unauthenticated,
 )
 from aisix_proxy.endpoints.models import MODELS
@@ -117,6 +118,16 @@ async def test_keys_that_open_nothing(headers: list[tuple[str, str]], message: s
     assert (caught.value.message, caught.value.status) == (message, 401)
     assert (caught.value.type, caught.value.code) == ("invalid_api_key", "invalid_api_key")
     assert world.value("aisix_auth_decisions_total", result="denied") == 1
+
+
+async def test_who_calls_cannot_be_told_before_there_is_any_configuration() -> None:
+    """A 401 would tell a good caller to go away for good."""
+    world = make()
+    with pytest.raises(NotReady) as caught:
+        await authenticate(exchange_of(world, headers=[("Authorization", f"Bearer {KEY}")]))
+    assert (caught.value.status, caught.value.retry_after) == (503, 1)
+    with pytest.raises(Unauthenticated, match="Missing"):
+        await authenticate(exchange_of(world, headers=[]))
 
 
 async def test_the_hash_of_a_key_is_not_the_key() -> None:

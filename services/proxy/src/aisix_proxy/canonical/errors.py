@@ -11,6 +11,7 @@
         UpstreamAborted      its stream ended in the middle: 502
         UpstreamInBand       an error object inside a stream that began with 200
       Misconfigured          the operator's resources do not fit together
+      NotReady               no configuration yet: 503
       InternalError          a bug of ours: 500, no detail to the caller
 
 `status`, `type` and `code` are those of contract/data-plane.md 2.3 and 2.5 for the OpenAI envelope; other dialects map
@@ -121,6 +122,18 @@ class Misconfigured(GatewayError):
         super().__init__(message)
         self.status = status
         self.type = type
+
+
+class NotReady(GatewayError):
+    """503: no configuration was applied since this process started, so that it cannot tell who calls. SDKs come again;
+    after a 401 they would not."""
+
+    status = 503
+    type = "service_unavailable"
+    retry_after = 1
+
+    def __init__(self) -> None:
+        super().__init__("the gateway has just started and has no configuration yet; try again")
 
 
 class InternalError(GatewayError):

@@ -10,7 +10,7 @@ from typing import Final
 from aisix_common.resources import hash_key
 from aisix_common.secret import is_reference
 
-from ...canonical.errors import Unauthenticated
+from ...canonical.errors import NotReady, Unauthenticated
 from ...compiled import CompiledKey
 from ..exchange import Exchange
 
@@ -21,7 +21,7 @@ _LONGEST: Final = 8192
 
 
 async def authenticate(exchange: Exchange) -> None:
-    """Writes `key`. Raises Unauthenticated, whose text never holds what was sent."""
+    """Writes `key`. Raises Unauthenticated, whose text never holds what was sent, and NotReady while no key is known."""
     decisions = exchange.services.metrics.auth_decisions
     try:
         header = _sent(exchange)
@@ -62,6 +62,8 @@ def _look_up(exchange: Exchange, header: str) -> CompiledKey:
         return key
     former = exchange.compiled.former_key(hashed, exchange.services.clock.now())
     if former is None:
+        if not exchange.services.lifecycle.applied:
+            raise NotReady
         raise Unauthenticated(INVALID)
     return former
 
