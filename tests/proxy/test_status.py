@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from aisix_common.resources import EXTERNAL_KINDS
+from aisix_common.secrets.envelope import NO_KEYRING, Keyring
 from aisix_common.snapshot import Snapshot, build, empty
 from aisix_common.sources.observed import SourceStatus
 from aisix_common.store.types import KeyValue, Listing
@@ -11,6 +12,7 @@ from aisix_proxy.canonical.errors import UpstreamStatus
 from aisix_proxy.secret_managers.report import Report, Trouble
 from aisix_proxy.status import Followed, StatusPages
 
+from tests.common.snapshot.sealed import NEW, OLD, with_unknown
 from tests.support.builders import NOON, SECRET, World, api_key, make, model, provider_key, snapshot_of
 
 REPORT = Report(
@@ -20,9 +22,9 @@ REPORT = Report(
 GROUP = ("models", "r", {"display_name": "group", "routing": {"targets": [{"model": "a"}]}})
 
 
-def pages(world: World, external: Snapshot | None = None) -> StatusPages:
+def pages(world: World, external: Snapshot | None = None, keyring: Keyring = NO_KEYRING) -> StatusPages:
     services = world.services
-    followed = Followed(lambda: SourceStatus(connected=True), lambda: external, lambda: REPORT)
+    followed = Followed(lambda: SourceStatus(connected=True), lambda: external, lambda: REPORT, lambda: keyring)
     return StatusPages(services.live, services.health, world.lifecycle, followed)
 
 
@@ -41,6 +43,15 @@ async def test_config() -> None:
     assert found["state"] == "synced"
     assert found["applied"]["resource_counts"] == {"api_keys": 1, "models": 3, "provider_keys": 1}
     assert [(row["resource_kind"], row["count"]) for row in found["not_served"]] == [("models", 1), ("models", 1)]
+
+
+async def test_the_hashes_are_over_opened_documents() -> None:
+    found = []
+    for keyring in (NO_KEYRING, OLD, NEW):
+        snapshot = build(Listing((with_unknown("k", 1, keyring),), 1), empty("/aisix"), NOON, keyring)
+        page = await body(await pages(make(snapshot), keyring=keyring).config())
+        found.append((page["source"]["source_hash"], page["applied"]["config_hash"]))
+    assert len({each for pair in found for each in pair}) == 1
 
 
 async def test_references_and_what_lies_under_the_ext_root_are_told_of() -> None:

@@ -1,5 +1,7 @@
 """Snapshots of sealed rows: last good values, rows out of service, and another keyring."""
 
+from collections.abc import Callable
+
 import pytest
 from msgspec import json
 
@@ -9,7 +11,7 @@ from aisix_common.snapshot import Pin, Snapshot, apply, build, config_hash, empt
 from aisix_common.store.types import KeyValue
 
 from .rows import LATER, MUCH_LATER, NOON, PREFIX, api_key, changes, gone, listing, row
-from .sealed import BOTH, CLEAR, IMPOSTOR, NEW, OLD, provider_key, sealed_row
+from .sealed import BOTH, CLEAR, IMPOSTOR, NEW, OLD, provider_key, sealed_row, with_unknown
 
 KEY = f"{PREFIX}/provider_keys/k"
 HEALTHY = {"k": CLEAR}
@@ -144,3 +146,22 @@ class TestAnotherKeyring:
         again = restore(rows, [pin], PREFIX, MUCH_LATER, BOTH)
         assert secrets(again) == HEALTHY
         assert why(again) == {}
+
+
+class TestSealedAnew:
+    """The same secrets under another key, or under the same with other nonces: bytes differ, content does not."""
+
+    @pytest.mark.parametrize("make", [provider_key, with_unknown])
+    @pytest.mark.parametrize("keyring", [OLD, NEW, NO_KEYRING])
+    def test_it_is_no_new_content(self, keyring: Keyring, make: Callable[..., KeyValue]) -> None:
+        before = built(make("k", 1, OLD), keyring=BOTH)
+        anew = make("k", 2, keyring, created=1)
+        for after in (apply(before, changes(anew), LATER, BOTH), build(listing(anew), before, LATER, BOTH)):
+            assert (after.apply_seq, after.applied_at) == (1, NOON)
+            assert after.table(ProviderKey).by_id["k"].raw is anew.value
+            assert config_hash(after, BOTH) == config_hash(before, BOTH)
+
+    def test_another_secret_is(self) -> None:
+        before = built(provider_key("k", 1))
+        after = apply(before, changes(provider_key("k", 2, OLD, created=1, secret="another")), LATER, OLD)
+        assert (after.apply_seq, after.applied_at) == (2, LATER)

@@ -285,6 +285,17 @@ class TestTouched:
         assert stage.served.apply_seq == 1
         assert stage.served.table(ApiKey).by_id["a"].revision == 2
 
+    def test_a_secret_sealed_anew_is_none_either(self) -> None:
+        def key(revision: int) -> KeyValue:
+            sealed = OLD.seal("sk", context("provider_keys", "p", ("api_key",)))
+            return KeyValue(f"{PREFIX}/provider_keys/p", provider_key("p", sealed, 2).value, 2, revision)
+
+        stage = Stage(a="one")
+        stage.read(api_key("a", A, 1), key(2))
+        stage.change(key(3))
+        assert stage.served.apply_seq == stage.base.apply_seq == 1
+        assert stage.served.table(ProviderKey).by_id["p"].revision == 3
+
 
 IDS = st.sampled_from("abcd")
 TEXTS = [A, B, "h1", hash_key("one"), hash_key("two")]

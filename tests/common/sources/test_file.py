@@ -14,12 +14,13 @@ from aisix_common.files.layout import row_id
 from aisix_common.files.report import FileRefused
 from aisix_common.logs import get_logger
 from aisix_common.resources import PROVIDER_KEYS, Rejected
-from aisix_common.snapshot import Overlay, Snapshot
+from aisix_common.snapshot import Overlay, Snapshot, build, config_hash, empty
 from aisix_common.sources.file import UNREACHABLE, FileSource
 from aisix_common.sources.status import config_numbers, config_status
 from aisix_common.tasks import TaskOwner
 
-from tests.common.snapshot.rows import NOON
+from tests.common.snapshot.rows import NOON, listing
+from tests.common.snapshot.sealed import OLD, sealed_row
 
 GOOD = '_format_version: "1"\nprovider_keys:\n- {display_name: one, api_key: sk-canary}\n'
 BAD = GOOD + "- {display_name: two, apikey: sk-canary}\n- 3\nmodels: [{display_name: m, timeout: 1.0}]\n"
@@ -85,6 +86,15 @@ async def test_a_file_is_served_as_if_it_came_from_etcd(tmp_path: Path) -> None:
         numbers = config_numbers(followed.source.snapshot, followed.source.status())
         assert (numbers.reloads_total, numbers.last_reload_successful) == (1, 1)
         assert numbers.observed_revision is numbers.applied_revision is numbers.source_connected is None
+
+
+async def test_its_rows_have_the_hash_that_they_have_in_etcd(tmp_path: Path) -> None:
+    """What `/status/config` tells of a file is the digest of its bytes; this is what the two have in common."""
+    async with following(tmp_path / "r.yaml") as followed:
+        snapshot = followed.source.snapshot
+        id = row_id("provider_keys", "one")
+        stored = sealed_row("provider_keys", id, {"display_name": "one", "api_key": "sk-canary"}, 1, OLD)
+        assert config_hash(snapshot) == config_hash(build(listing(stored), empty("/aisix"), NOON, OLD))
 
 
 async def test_reading_again(tmp_path: Path) -> None:

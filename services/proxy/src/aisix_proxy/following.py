@@ -95,7 +95,7 @@ def follow_etcd(ground: Ground) -> Followed:
     config_metrics = ConfigMetrics(
         ground.metrics, lambda: config_numbers(services.live.compiled.snapshot, resources.status(), external.snapshot)
     )
-    fingerprint = ConfigHash(lambda: services.live.compiled.snapshot, config_metrics.hash_changed)
+    fingerprint = ConfigHash(lambda: services.live.compiled.snapshot, lambda: keys.keyring, config_metrics.hash_changed)
     base, shortcomings = _instance(ground), Shortcomings()
     row = InstanceRow(
         client,
@@ -130,7 +130,7 @@ def follow_etcd(ground: Ground) -> Followed:
     tasks.spawn(probing.run(), name="secret manager probes")
     if ground.managed is not None:
         ground.managed.start(tasks, lambda: row.lease, lambda: services.live.compiled.snapshot)
-    return Followed(resources.status, lambda: external.snapshot, resolver.report)
+    return Followed(resources.status, lambda: external.snapshot, resolver.report, lambda: keys.keyring)
 
 
 async def follow_file(ground: Ground) -> Followed:

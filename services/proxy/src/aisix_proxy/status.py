@@ -13,6 +13,7 @@ import msgspec
 
 from aisix_common.model_status import in_order, model_row, render
 from aisix_common.resources import Model
+from aisix_common.secrets.envelope import NO_KEYRING, Keyring
 from aisix_common.service import Lifecycle, Page
 from aisix_common.snapshot import Snapshot
 from aisix_common.sources.observed import SourceStatus
@@ -30,6 +31,10 @@ _SLICE: Final = 200
 """Models that are looked at before the loop gets its turn."""
 
 
+def _no_keyring() -> Keyring:
+    return NO_KEYRING
+
+
 @dataclass(frozen=True, slots=True)
 class Followed:
     """What is known, at any moment, of what this process follows."""
@@ -40,6 +45,8 @@ class Followed:
     """What lies under the ext root of etcd; None where there is none."""
     secrets: Callable[[], Report]
     """Of the secret references."""
+    keyring: Callable[[], Keyring] = _no_keyring
+    """The present keys, for the hashes."""
 
 
 class StatusPages:
@@ -60,7 +67,8 @@ class StatusPages:
         followed, compiled = self._followed, self._live.compiled
         source, external = followed.source(), followed.external()
         unserved = await not_served(compiled)
-        body = await asyncio.to_thread(config_status, compiled.snapshot, source, unserved, external)
+        keyring = followed.keyring()
+        body = await asyncio.to_thread(config_status, compiled.snapshot, source, unserved, external, keyring)
         body["secrets"] = followed.secrets().document()
         return 200, _JSON, msgspec.json.encode(body)
 

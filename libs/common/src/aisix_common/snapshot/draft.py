@@ -114,10 +114,10 @@ class Draft:
             self.rejected.drop(row.key)
             if good is not None and _same(good, row):
                 return self._keep(draft, good)
-            refers = holds_references(draft.kind, row.value, outcome.value)
-            entry = Entry(row_id, outcome.value, row.mod_revision, row.create_revision, row.value, refers)
+            unresolved = outcome.value if holds_references(draft.kind, row.value, outcome.value) else None
+            entry = Entry(row_id, outcome.value, row.mod_revision, row.create_revision, row.value, unresolved)
             draft.put(entry, outcome.unknown)
-            self.content_changed |= good is None or differs(good.raw, row.value)
+            self.content_changed |= good is None or differs(draft.kind.name, good, entry, self.keyring)
             return None
         if good is not None and good.create_revision == row.create_revision:
             self._keep(draft, good)

@@ -70,11 +70,11 @@ class Overlay:
     ) -> _Layer:
         last = self._layers[kind.name]
         if not len(last.base.by_id):  # a first listing: all of it is new
-            changed = {entry.id for entry in table.by_id.values() if entry.refers}
+            changed = {entry.id for entry in table.by_id.values() if entry.unresolved is not None}
             held = frozenset(changed)
         elif changed := differing(last.base.by_id, table.by_id):
             entries = [entry for id in changed if (entry := table.by_id.get(id)) is not None]
-            held = (last.held - changed) | {entry.id for entry in entries if entry.refers}
+            held = (last.held - changed) | {entry.id for entry in entries if entry.unresolved is not None}
         else:
             held = last.held
         if not held:
@@ -109,7 +109,7 @@ class Overlay:
         for name, layer in layers.items():
             before, after = self._layers[name], layer
             ids = differing(before.derived.by_id, after.derived.by_id)
-            changed = changed or any(_says_otherwise(id, before, after) for id in ids)
+            changed = changed or any(_says_otherwise(name, id, before, after) for id in ids)
             ids |= _renamed(before.derived, after.derived)
             if ids:
                 touched[name] = frozenset(ids)
@@ -154,7 +154,7 @@ def _served(entry: Entry[Any], value: Any, before: Entry[Any] | None) -> Entry[A
     """What is served for `entry`: the very object that was served `before`, if that says the same."""
     if value is None:
         return entry
-    made = Entry(entry.id, value, entry.revision, entry.create_revision, entry.raw)
+    made = Entry(entry.id, value, entry.revision, entry.create_revision, entry.raw, entry.unresolved)
     return before if before == made else made
 
 
@@ -182,12 +182,12 @@ def _worse(known: RejectedRow, row: RejectedRow) -> RejectedRow:
     )
 
 
-def _says_otherwise(id: str, before: _Layer, after: _Layer) -> bool:
-    """Whether what is served of a row changed in content. Without references the bytes tell."""
+def _says_otherwise(kind: str, id: str, before: _Layer, after: _Layer) -> bool:
+    """Whether what is served of a row changed in content. Without references the documents tell."""
     old, new = before.derived.by_id.get(id), after.derived.by_id.get(id)
     if old is None or new is None:
         return old is not new
-    return differs(old.raw, new.raw) or ((id in before.held or id in after.held) and old.value != new.value)
+    return differs(kind, old, new) or ((id in before.held or id in after.held) and old.value != new.value)
 
 
 def _renamed(before: Table[Any], after: Table[Any]) -> set[str]:

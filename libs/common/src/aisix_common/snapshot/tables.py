@@ -28,8 +28,9 @@ class Entry(msgspec.Struct, Generic[Resource], frozen=True, gc=False):
     create_revision: int
     raw: bytes
     """The bytes `value` was read from: for hashes and the disk cache. They may hold secrets."""
-    refers: bool = False
-    """Whether `value` holds secret references. Said where rows are read, in a thread if they are many."""
+    unresolved: Resource | None = None
+    """`value` with its secret references as the row has them (the same object until they are resolved); None where it
+    holds none. Said where rows are read, in a thread if they are many."""
 
     def __repr__(self) -> str:
         return f"Entry({self.id!r}, revision={self.revision})"

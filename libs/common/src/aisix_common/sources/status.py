@@ -11,6 +11,7 @@ from heapq import nlargest
 from typing import Any, Final, Literal, TypeAlias
 
 from aisix_common.clock import rfc3339
+from aisix_common.secrets.envelope import NO_KEYRING, Keyring
 from aisix_common.snapshot import RejectedRow, Snapshot, config_hash, source_hash
 
 from .observed import SourceStatus
@@ -50,16 +51,17 @@ def config_status(
     status: SourceStatus,
     not_served: Sequence[NotServed] = (),
     external: Snapshot | None = None,
+    keyring: Keyring = NO_KEYRING,
 ) -> dict[str, Any]:
     """The body of `/status/config`. Reads every row for the hashes: call it in a thread.
 
     `not_served`: what is sound, and the service that asks cannot serve it yet. `external`: the rows under the ext root,
-    whose kinds other gateways do not know. They are listed, and no part of the hashes.
+    whose kinds other gateways do not know. They are listed, and no part of the hashes. `keyring`: as for the hashes.
     """
     roots = _roots(snapshot, external)
-    body: dict[str, Any] = {"state": state(snapshot, status, external), "source": _source(snapshot, status)}
+    body: dict[str, Any] = {"state": state(snapshot, status, external), "source": _source(snapshot, status, keyring)}
     if snapshot.apply_seq:
-        body["applied"] = _applied(snapshot, status, external)
+        body["applied"] = _applied(snapshot, status, external, keyring)
     if status.last_reload:
         body["last_reload"] = {"successful": status.last_reload.successful, "at": rfc3339(status.last_reload.at)}
     failure = status.last_failure
@@ -130,25 +132,25 @@ def unknown_fields(snapshot: Snapshot) -> Counter[tuple[str, str]]:
     )
 
 
-def _source(snapshot: Snapshot, status: SourceStatus) -> dict[str, Any]:
+def _source(snapshot: Snapshot, status: SourceStatus, keyring: Keyring) -> dict[str, Any]:
     source: dict[str, Any] = {"type": status.type}
     if status.type == "etcd":
         source["connected"] = status.connected
         if status.observed_revision is not None:
             source["observed_revision"] = status.observed_revision
     if snapshot.apply_seq:
-        source["source_hash"] = status.file.source_digest if status.type == "file" else source_hash(snapshot)
+        source["source_hash"] = status.file.source_digest if status.type == "file" else source_hash(snapshot, keyring)
     if status.observed_at:
         source["observed_at"] = rfc3339(status.observed_at)
     return source
 
 
-def _applied(snapshot: Snapshot, status: SourceStatus, external: Snapshot | None) -> dict[str, Any]:
+def _applied(snapshot: Snapshot, status: SourceStatus, external: Snapshot | None, keyring: Keyring) -> dict[str, Any]:
     applied: dict[str, Any] = {}
     if status.type == "etcd":
         revision = status.applied_revision
         applied["applied_revision"] = snapshot.revision if revision is None else revision
-    applied["config_hash"] = status.file.served_digest if status.type == "file" else config_hash(snapshot)
+    applied["config_hash"] = status.file.served_digest if status.type == "file" else config_hash(snapshot, keyring)
     applied["apply_seq"] = snapshot.apply_seq
     if snapshot.applied_at:
         applied["applied_at"] = rfc3339(snapshot.applied_at)
