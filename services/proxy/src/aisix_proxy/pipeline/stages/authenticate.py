@@ -21,7 +21,7 @@ _LONGEST: Final = 8192
 
 
 async def authenticate(exchange: Exchange) -> None:
-    """Writes `key`. Raises Unauthenticated, whose text never holds what was sent, and NotReady while no key is known."""
+    """Writes `key`. Raises Unauthenticated, whose text never holds what was sent; NotReady while no key is known."""
     decisions = exchange.services.metrics.auth_decisions
     try:
         header = _sent(exchange)
