@@ -98,6 +98,21 @@ async def test_events_are_recorded_before_the_last_byte(
     assert world.lines[0].get("total_tokens", 0) == total, "the log tells the same"
 
 
+@pytest.mark.parametrize("end", [DONE, b""])
+async def test_a_whole_answer_in_the_first_bytes_waits_for_its_event_too(end: bytes) -> None:
+    sink = Watching()
+    lines = [Expect(), Head(), Chunk(event("he") + event(finish_reason="stop") + usage_event() + end), End()]
+    async with Playbook(lines).on_stage() as upstream:
+        base = f"http://127.0.0.1:{upstream.origin.port}/v1"
+        world = make(standard(base, retries=0, stream_timeout=5000), sinks=(sink,))
+        sink.exchange = exchange = exchange_of(world, body=chat(stream=True))
+        await run(exchange, CHAT)
+        await close(world)
+    assert len(sink.events) == 1
+    assert b"[DONE]" not in sink.sent[0]
+    assert recorder(exchange).body.endswith(DONE)
+
+
 def held_up(world: World) -> threading.Event:
     """Nothing is counted until this is set."""
     go = threading.Event()

@@ -72,8 +72,14 @@ async def test_what_was_read_before_goes_first_and_may_be_all() -> None:
     assert exchange.relay is not None
     pump.start(exchange.relay.feed(CHUNK + DONE))
     assert await pump.turn is False
-    assert recorder(exchange).body.endswith(DONE)
+    assert recorder(exchange).writes == [], "its events come first"
+    assert pump.last.startswith(b"data: {")
+    assert pump.last.endswith(DONE)
     assert stream.follower is None
+    pump, _, exchange = pumping()
+    assert exchange.relay is not None
+    pump.start(exchange.relay.feed(CHUNK))
+    assert recorder(exchange).body.count(b"data: ") == 1
 
 
 async def test_the_head_goes_alone_only_where_nothing_is_there_to_go_with_it() -> None:

@@ -67,14 +67,14 @@ class Pump:
 
     def start(self, first: bytes) -> None:
         """Write what was read already, and go on from there. Raises ConnectionError."""
+        if self._relay.ended or self._relay.failed is not None:
+            self._end(first)
+            return
         if first:
             self._write(first)
-        if self._relay.ended or self._relay.failed is not None:
-            self._end(b"")
-        else:
-            self._follow()
-            if not self.turn.done():
-                self._downstream.push()
+        self._follow()
+        if not self.turn.done():
+            self._downstream.push()
 
     def go_on(self) -> None:
         """The reader has caught up: time that it took is neither the provider's silence nor ours."""
