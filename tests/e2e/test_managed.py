@@ -11,6 +11,9 @@ import openai
 import pytest
 import pytest_asyncio
 
+from aisix_common.managed.outbox import unpacked
+from aisix_common.store.client import EtcdClient, EtcdOptions
+
 from tests.chaos.cloud_process import CloudProcess
 from tests.support import looking
 from tests.support import provider as providers
@@ -158,9 +161,12 @@ async def test_token_and_key_are_nowhere_but_in_their_places(world: World) -> No
     for program in gateway.programs:
         places[f"{program.folder.name} metrics"] = await program.page()
     places["status"] = await gateway.agents[0].page("/status/cloud")
-    rows = gateway.etcd.ctl("get", "", "--from-key")
-    assert "/run/aisix/projection" in rows and "/aisix/provider_keys/pk-demo" in rows
-    places["etcd"] = rows
+    async with EtcdClient(EtcdOptions(endpoints=(gateway.etcd.endpoint,))) as client:
+        rows = {row.key: row.value for row in (await client.range("/")).rows}
+    assert {"/run/aisix/projection", "/aisix/provider_keys/pk-demo"} <= rows.keys()
+    for key, value in rows.items():
+        events = b"\n".join(unpacked(value)) if key.startswith("/run/aisix/outbox/") else value
+        places[key] = events.decode(errors="replace")
     for program in gateway.programs:
         for path in program.folder.rglob("*"):
             if path.is_file() and path.parent.name != "mtls" and path.name != "log":

@@ -227,12 +227,15 @@ async def test_another_certificate_is_followed_at_once(there: Cloud, here: Gatew
     assert here.client.written == 4
 
 
-async def test_a_certificate_of_another_environment_projects_nothing(there: Cloud, here: Gateway) -> None:
+async def test_a_certificate_of_another_environment_touches_no_row(there: Cloud, here: Gateway) -> None:
+    await callers(there, 2)
+    await here.start()
+    await here.until(lambda: here.projector.status().rows == 2)
+    before = await here.rows()
     await there.put(there.b, "models", "not-ours", MODEL)
     here.connect(there.b)
-    await here.start()
-    await here.until(lambda: there.b in here.projector.status().trouble)
-    assert await here.rows() == {}
+    await here.until(lambda: any(alarm == "environment" for alarm, _ in here.projector.status().alarms))
+    assert await here.rows() == before
     await there.wipe(there.b)
 
 
