@@ -18,28 +18,29 @@ from aisix_cloud_agent.projection.layout import Layout, Spot
 from aisix_cloud_agent.projection.projecting import Pace
 from aisix_cloud_agent.projection.projector import Projector
 from aisix_common.clock import SYSTEM_CLOCK
-from aisix_common.errors import StoreUnavailable
+from aisix_common.errors import StoreRejected, StoreUnavailable
 from aisix_common.logs import get_logger
 from aisix_common.managed.projected import Marker, epoch_key, projection_key, standing
 from aisix_common.metrics import Metrics
 from aisix_common.secrets.envelope import Keyring
 from aisix_common.settings.control import Managed
+from aisix_common.store import etcd_pb2 as pb
 from aisix_common.store.client import EtcdClient, EtcdOptions
-from aisix_common.store.types import Compare, KeyValue, Operation, TransactionResult
+from aisix_common.store.types import Compare, KeyValue, Operation, Put, TransactionResult
 from aisix_common.tasks import TaskOwner
 
 from tests.support.cloud import Cloud
 from tests.support.etcd import EtcdServer
 
 KEYRING = Keyring([("k1", b"1" * 32)])
-QUICK = Pace(confirm=0.3, foreign=0.2, look=0.2, first_delay=0.02, longest_delay=0.1)
+QUICK = Pace(confirm=0.3, foreign=0.2, refused=0.2, look=0.2, first_delay=0.02, longest_delay=0.1)
 PATIENT = Pace(confirm=0.3, foreign=0.2, look=60.0, first_delay=0.02, longest_delay=0.1)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 SECONDS = 15.0
 
 Meddle = Callable[[int], Awaitable[str]]
 """By the number of a transaction: what becomes of it. "": nothing special; "lost": it is not done; "unanswered": it is,
-but nobody hears of it; "stuck": nothing happens any more."""
+but nobody hears of it; "stuck": nothing happens any more; "full": etcd has no room for what it writes."""
 
 
 async def nothing(number: int) -> str:
@@ -73,6 +74,8 @@ class LocalClient(EtcdClient):
         what = await self.meddle(number)
         if what == "stuck":
             await asyncio.Event().wait()
+        if what == "full" and any(isinstance(each, Put) for each in success):
+            raise StoreRejected("the test has no room")
         if what == "lost":
             raise StoreUnavailable("the test let it get lost")
         result = await super().txn(compare, success, failure)
@@ -86,6 +89,17 @@ class LocalClient(EtcdClient):
     def written(self) -> int:
         """Operations on rows, but for those of the agent's own."""
         return sum("/run/aisix/" not in each.key for operations in self.transactions for each in operations)
+
+
+class CloudClient(EtcdClient):
+    """Of the Cloud's etcd, which may give no rows while its watches go on."""
+
+    unlisted = False
+
+    async def read(self, request: pb.RangeRequest, *, patient: bool = True) -> pb.RangeResponse:
+        if self.unlisted:
+            raise StoreUnavailable("the test lets nobody read")
+        return await super().read(request, patient=patient)
 
 
 class SessionOfEtcd:
@@ -132,7 +146,7 @@ class Gateway:
         options = EtcdOptions(
             endpoints=(f"https://{self.cloud.endpoint}",), tls=self.cloud.issue(env_id).material(), request_timeout=3.0
         )
-        session = SessionOfEtcd(env_id, EtcdClient(options))
+        session = SessionOfEtcd(env_id, CloudClient(options))
         self.sessions.append(session)
         self.link.use(session)
         return session

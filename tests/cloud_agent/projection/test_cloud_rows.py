@@ -143,6 +143,9 @@ async def test_a_list_is_of_one_revision(client: EtcdClient, etcd_prefix: str) -
     assert (len(fresh.rows), fresh.revision >= last) == (3, True), "a list older than what was projected is not used"
     both = {0: Listing((), last + 7), 1: Listing((), last + 7)}
     assert await whole(client, roots, both, last) == Listing((), last + 7)
+    apart = {0: Listing((*first.rows, *first.rows, *first.rows), at), 1: Listing((), last)}
+    newer = await whole(client, roots, apart, at)
+    assert newer.revision >= last, "what is behind a list that its watch has brought is brought by nobody any more"
     assert await serves_ext(client, roots)
 
 

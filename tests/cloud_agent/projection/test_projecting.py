@@ -12,7 +12,7 @@ from aisix_common.secrets.canary import canary_key, canary_row
 from aisix_common.secrets.envelope import NO_KEYRING, Keyring
 from aisix_common.settings.control import Managed
 
-from tests.cloud_agent.gateways import KEYRING, QUICK, Gateway, gateway
+from tests.cloud_agent.gateways import KEYRING, QUICK, CloudClient, Gateway, gateway
 from tests.support.cloud import Cloud, cloud
 from tests.support.etcd import EtcdServer
 
@@ -94,6 +94,68 @@ async def test_revocations_of_a_watch_are_never_held(there: Cloud, here: Gateway
     await there.wipe(there.a)
     await here.same()
     assert await here.rows() == {}
+
+
+async def test_a_revocation_is_not_late_where_the_local_etcd_is_full(there: Cloud, here: Gateway) -> None:
+    await callers(there, 30)
+    here.pace = replace(QUICK, refused=60.0)
+    await here.start()
+    await here.same()
+
+    async def full(number: int) -> str:
+        return "full"
+
+    async def left() -> set[str]:
+        return {key.rpartition("/")[2] for key in await here.rows()}
+
+    here.client.meddle = full
+    await there.delete(there.a, "api_keys", "0000")
+    await here.until(lambda: here.projector.status().trouble)
+
+    async def gone() -> bool:
+        return not {"0000", "0029"} & await left()
+
+    await there.put(there.a, "api_keys", "0001", {**CALLER, "display_name": "waits"})
+    await there.delete(there.a, "api_keys", "0029")
+    await here.until(gone)
+    assert len(await left()) == 28
+
+
+async def test_a_full_local_etcd_is_tried_again(there: Cloud, here: Gateway) -> None:
+    await callers(there, 3)
+    await here.start()
+    await here.same()
+    first = here.client.asked
+
+    async def full(number: int) -> str:
+        return "full" if number < first + 3 else ""
+
+    here.client.meddle = full
+    await there.put(there.a, "api_keys", "0001", {**CALLER, "display_name": "new"})
+    await here.until(lambda: here.projector.status().trouble.startswith("local etcd: "))
+    await here.same()
+    assert here.projector.status().trouble == ""
+
+
+async def test_a_revocation_is_not_late_where_the_cloud_gives_no_list(there: Cloud, here: Gateway) -> None:
+    await callers(there, 30)
+    await here.start()
+    await here.same()
+    etcd = here.sessions[-1].etcd
+    assert isinstance(etcd, CloudClient)
+    etcd.unlisted = True
+    here.keys = Keyring([("k2", b"2" * 32), ("k1", b"1" * 32)])  # a reason to want a list
+    await here.until(lambda: "nobody read" in here.projector.status().trouble)
+    await there.delete(there.a, "api_keys", "0029")
+    key = f"{here.layout.resources}/api_keys/0029"
+
+    async def gone() -> bool:
+        return key not in await here.rows()
+
+    await here.until(gone)
+    await there.put(there.a, "api_keys", "0001", {**CALLER, "display_name": "new"})
+    etcd.unlisted = False
+    await here.same()
 
 
 @pytest.mark.parametrize("how", ["restored", "replaced"])

@@ -58,10 +58,11 @@ async def serves_ext(client: EtcdClient, prefixes: Sequence[str]) -> bool:
 async def whole(client: EtcdClient, prefixes: Sequence[str], known: dict[int, Listing], newest: int) -> Listing:
     """All rows under `prefixes` at one revision of the Cloud. Raises CloudAway.
 
-    `known`: lists that its watches have brought, by the place of their root; emptied. The largest of them is used if
-    it is not older than `newest`, the last revision that was projected; the other roots are read as of its revision.
+    `known`: lists that its watches have brought, by the place of their root; emptied. The newest of them is used if
+    it is not older than `newest`, the last revision that was projected; the other roots are read as of its revision:
+    what a watch has listed already it does not bring again.
     """
-    base = max(known, key=lambda root: len(known[root].rows), default=None)
+    base = max(known, key=lambda root: known[root].revision, default=None)
     if base is not None and known[base].revision < newest:
         base = None
     revision = known[base].revision if base is not None else 0

@@ -2,35 +2,26 @@
 
 A change is projected as soon as it is there. What failed is planned anew from what stands in the local etcd then, so
 that neither a lost answer nor a crash needs to be known of. Deletes that a watch brings are done even while a list is
-held.
+held, cannot be had, or finds no room in the local etcd: a revocation is never late.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
 
-from aisix_common.errors import StoreError
+from aisix_common.errors import StoreError, StoreRejected
 from aisix_common.secrets.envelope import Keyring
 from aisix_common.store.backoff import Backoff
 from aisix_common.store.types import Alive, Changes, Deleted, Listing, Lost
 from aisix_common.store.watch import list_and_watch
 
 from ..cloud.link import Link, Session
-from .cloud_rows import TUNING, CloudAway, CloudDenies, Inbox, batches, whole
+from .cloud_rows import TUNING, CloudAway, CloudDenies, Event, Inbox, batches, whole
 from .layout import Layout, Spot
 from .local_rows import AT_ONCE, Conflict, Ground, LocalRows
 from .metrics import ProjectionMetrics
-from .planning import (
-    ForeignEnvironment,
-    Listed,
-    Plan,
-    Rules,
-    foreign_environment,
-    local_keys,
-    plan_changes,
-)
+from .planning import ForeignEnvironment, Listed, Plan, Rules, foreign_environment, local_keys, plan_changes
 from .shrink import ShrinkGuard, Suspicious
 
 
@@ -42,6 +33,8 @@ class Pace:
     """Until a suspicious list is read a second time."""
     foreign: float = 30.0
     """Until local rows that are not ours are looked at again."""
+    refused: float = 30.0
+    """Until what the local etcd refused, as it is full, is tried again."""
     look: float = 5.0
     """How often it is looked, while nothing changes, whether what was projected still stands, and the keyring."""
     first_delay: float = 0.1
@@ -90,6 +83,8 @@ class Following:
         self._rows = 0
         self._planned_with: Keyring | None = None
         """The keyring of the last whole plan."""
+        self._ours = False
+        """Whether the local rows were found to be ours, or nobody's: else nothing of them is deleted."""
 
     async def watch(self, root: int) -> None:
         """Bring what happens under a root into the inbox, until cancelled."""
@@ -161,7 +156,13 @@ class Following:
         if not isinstance(plan, Plan):
             await self._whole({})
             return True
-        await self._commit(plan, ground)
+        try:
+            await self._commit(plan, ground)
+        except StoreRejected as error:
+            self._metrics.local_trouble(str(error))
+            await self._revoke(changes.events)
+            await self._whole({})
+            return True
         self._metrics.refused_among((event.key for event in changes.events), plan.refused)
         self._projected(changes.revision, self._rows + plan.grows, plan)
         return True
@@ -169,30 +170,38 @@ class Following:
     async def _whole(self, listings: dict[int, Listing]) -> None:
         """Project everything, whatever it takes. `listings`: those that the watches have brought; emptied."""
         confirmed: list[Suspicious] = []
+        pace = self._terms.pace
 
         async def once() -> bool:
-            outcome = await self._try_whole(listings, confirmed[-1].digest if confirmed else "")
+            try:
+                outcome = await self._try_whole(listings, confirmed[-1].digest if confirmed else "")
+            except StoreRejected as error:
+                self._metrics.local_trouble(str(error))
+                await self._pause(pace.refused)
+                return False
             if isinstance(outcome, Suspicious):
                 self._metrics.alarm("shrink", outcome.message)
                 confirmed.append(outcome)
-                await self._hold(self._terms.pace.confirm, revoke=True)
+                await self._hold(pace.confirm)
             elif isinstance(outcome, ForeignEnvironment):
                 self._metrics.alarm("environment", outcome.message)
                 confirmed.clear()
-                await self._hold(self._terms.pace.foreign, revoke=False)
+                await self._hold(pace.foreign)
             return outcome is None
 
-        await self._until_done(once)
+        await self._until_done(once, self._pause)
         if confirmed and confirmed[-1].older:
             self.inbox.close()  # the Cloud went back: what its watches have brought may be of what is no more
 
     async def _try_whole(self, listings: dict[int, Listing], confirmed: str) -> Suspicious | ForeignEnvironment | None:
+        self._ours = False
         ground = await self._read_ground()
         layout, rules = self._terms.layout, self._terms.rules(ground)
         foreign = await self._foreign(ground, rules)
         if foreign is not None:
             listings.clear()
             return foreign
+        self._ours = True
         self._metrics.alarm("environment", "")
         cloud = await whole(self._session.etcd, layout.cloud_prefixes, listings, self._newest)
         self._link.worked_well(self._session)
@@ -226,23 +235,35 @@ class Following:
                 count += sum(self._terms.layout.is_ours(row.key) for row in rows)
         return foreign_environment(ground.standing, count, rules)
 
-    async def _hold(self, seconds: float, *, revoke: bool) -> None:
+    async def _hold(self, seconds: float) -> None:
         """Wait before everything is read again. What the watches bring meanwhile is in that, but what they delete is
         deleted at once, unless the local rows are not ours."""
         until = self._now() + seconds
         while not self.inbox.closed and (left := until - self._now()) > 0:
             taken = await self.inbox.take(left)
-            last = {event.key: event for event in taken.events}
-            spots = (self._terms.layout.spot(key) for key, event in last.items() if isinstance(event, Deleted))
-            keys = [spot.key for spot in spots if isinstance(spot, Spot)]
-            if revoke and keys:
-                await self._until_done(partial(self._remove, keys))
+            if self._ours:
+                await self._revoke(taken.events)
 
-    async def _remove(self, keys: list[str]) -> bool:
-        await self._local.remove(keys)
-        return True
+    async def _pause(self, seconds: float) -> None:
+        """The same after a failure. Where it is not known whose the local rows are, what comes waits."""
+        await (self._hold(seconds) if self._ours else asyncio.sleep(seconds))
 
-    async def _until_done(self, once: Callable[[], Awaitable[bool]]) -> None:
+    async def _revoke(self, events: Iterable[Event]) -> None:
+        """Delete at once what these delete, beside any plan: an etcd that is full lets no other writes in."""
+        last = {event.key: event for event in events}
+        spots = (self._terms.layout.spot(key) for key, event in last.items() if isinstance(event, Deleted))
+        keys = [spot.key for spot in spots if isinstance(spot, Spot)]
+
+        async def once() -> bool:
+            await self._local.remove(keys)
+            return True
+
+        if keys:
+            await self._until_done(once)
+
+    async def _until_done(
+        self, once: Callable[[], Awaitable[bool]], pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
         """Try until it is done, or the inbox is closed. Raises LeadLost."""
         pace = self._terms.pace
         backoff = Backoff(pace.first_delay, pace.longest_delay)
@@ -262,7 +283,7 @@ class Following:
             except Conflict:
                 pass
             self._ground = None
-            await asyncio.sleep(backoff.delay())
+            await pause(backoff.delay())
 
     async def _read_ground(self) -> Ground:
         ground = await self._local.ground(self._terms.keyring())
