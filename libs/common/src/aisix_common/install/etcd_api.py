@@ -1,0 +1,161 @@
+"""etcd's HTTP API (its JSON gateway) as the jobs use it: users and roles, care, snapshots. Blocking.
+
+The services speak gRPC (`aisix_common.store`), which knows of rows only; what these jobs call, no service may.
+"""
+
+import base64
+import http.client
+import json
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from .progress import Failed, Job, Later
+
+SECONDS: Final = 30.0
+"""One call may take."""
+_LATER_CODES: Final = frozenset({4, 14})
+"""gRPC's DEADLINE_EXCEEDED and UNAVAILABLE."""
+_LATER_TEXTS: Final = ("request timed out", "no leader", "leader changed", "too many requests")
+_STALE: Final = ("invalid auth token", "revision in header is old", "user name is empty")
+
+
+class Refused(Exception):
+    """etcd did not do it. The text is etcd's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM files for the link to etcd."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+    def context(self) -> ssl.SSLContext:
+        """Raises Failed."""
+        try:
+            context = ssl.create_default_context(cafile=str(self.ca))
+            context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise Failed(f"{self.ca}, {self.certificate} and {self.key} cannot be used towards etcd: {error}")
+        return context
+
+
+class EtcdApi:
+    """A cluster, as one user. Calls raise Refused and Failed; they wait for an etcd that is away, in time."""
+
+    def __init__(self, endpoints: Sequence[str], tls: Tls | None, job: Job) -> None:
+        self.endpoints = tuple(endpoints)
+        self._context = tls.context() if tls is not None else None
+        self._job = job
+        self._turn = 0
+        self._user: tuple[str, str] | None = None
+        self._token = ""
+
+    def login(self, user: str, password: str) -> bool:
+        """Be that user from now on; False: etcd asks for none. Raises Refused: it is not that user's password."""
+        self._token = ""
+        try:
+            answer = self._call("/v3/auth/authenticate", {"name": user, "password": password}, None)
+        except Refused as refused:
+            if "authentication is not enabled" in str(refused):
+                self._user = None
+                return False
+            raise
+        self._user, self._token = (user, password), str(answer.get("token", ""))
+        return True
+
+    def trial(self, user: str, password: str) -> None:
+        """Whether that is the user's password, without being that user. Raises Refused."""
+        self._call("/v3/auth/authenticate", {"name": user, "password": password}, None)
+
+    def call(self, path: str, document: Mapping[str, object], member: str | None = None) -> dict[str, Any]:
+        """One call, of any member or of that one; its answer."""
+        try:
+            return self._call(path, document, member)
+        except Refused as refused:
+            if self._user is None or not any(text in str(refused) for text in _STALE):
+                raise
+        self.login(*self._user)  # users or roles have changed since
+        return self._call(path, document, member)
+
+    def pieces(self, path: str, document: Mapping[str, object], member: str) -> Iterator[dict[str, Any]]:
+        """The messages of a call that answers with many. A stream that breaks raises Failed."""
+        connection = self._connect(member)
+        try:
+            connection.request("POST", path, json.dumps(document).encode(), self._headers())
+            answer = connection.getresponse()
+            while line := answer.readline():
+                message = json.loads(line)
+                if (error := message.get("error")) is not None:
+                    raise Refused(error["message"] if isinstance(error, dict) else str(error))
+                yield message.get("result", {})
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise Failed(f"etcd at {member} broke off in the middle ({type(error).__name__}): run this again")
+        finally:
+            connection.close()
+
+    def _call(self, path: str, document: Mapping[str, object], member: str | None) -> dict[str, Any]:
+        return self._job.patiently("etcd", lambda: self._once(path, document, member))
+
+    def _once(self, path: str, document: Mapping[str, object], member: str | None) -> dict[str, Any]:
+        endpoint = member or self.endpoints[self._turn % len(self.endpoints)]
+        connection = self._connect(endpoint)
+        try:
+            connection.request("POST", path, json.dumps(document).encode(), self._headers())
+            answer = connection.getresponse()
+            status, text = answer.status, answer.read()
+        except ssl.SSLCertVerificationError as error:
+            raise Failed(
+                f"etcd at {endpoint} shows a certificate that the authority did not issue: {error.verify_message}"
+            )
+        except (OSError, http.client.HTTPException) as error:
+            self._turn += 1
+            raise Later(f"{endpoint} is not reached ({type(error).__name__})")
+        finally:
+            connection.close()
+        try:
+            parsed = json.loads(text)
+        except ValueError:
+            raise Later(f"{endpoint} answers {status} without JSON")
+        if not isinstance(parsed, dict):
+            raise Later(f"{endpoint} answers {status} without an object")
+        if status != 200:
+            reason = str(parsed.get("message") or parsed.get("error") or f"status {status}")
+            if parsed.get("code") in _LATER_CODES or any(later in reason for later in _LATER_TEXTS):
+                self._turn += 1
+                raise Later(f"{endpoint} is not ready ({reason})")
+            raise Refused(reason)
+        return parsed
+
+    def _connect(self, endpoint: str) -> http.client.HTTPConnection:
+        try:
+            parts = urlsplit(endpoint)
+            host, port = parts.hostname, parts.port or 2379
+        except ValueError:
+            host = None
+        if not host or parts.scheme not in ("http", "https"):
+            raise Failed(f"{endpoint} is no endpoint: write http://host:port or https://host:port")
+        seconds = self._job.left(SECONDS)
+        if parts.scheme == "https":
+            context = self._context or ssl.create_default_context()
+            return http.client.HTTPSConnection(host, port, timeout=seconds, context=context)
+        return http.client.HTTPConnection(host, port, timeout=seconds)
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Content-Type": "application/json"}
+        return {**headers, "Authorization": self._token} if self._token else headers
+
+
+def encoded(text: str) -> str:
+    """A key as the API takes it."""
+    return base64.b64encode(text.encode()).decode()
+
+
+def decoded(text: str) -> str:
+    """A key as it comes; one that is no text cannot be ours, and shows as something else."""
+    return base64.b64decode(text).decode("utf-8", "backslashreplace")
