@@ -1,6 +1,7 @@
 """The local etcd under the fence of the lead."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from aisix_cloud_agent.projection.local_rows import Conflict, Ground, LocalRows
 from aisix_cloud_agent.projection.metrics import ProjectionMetrics
 from aisix_cloud_agent.projection.planning import Plan, Rules, plan_listing
 from aisix_common.clock import SYSTEM_CLOCK
+from aisix_common.errors import StoreRejected
 from aisix_common.logs import get_logger
 from aisix_common.managed.projected import epoch_key, projection_key
 from aisix_common.metrics import Metrics
@@ -140,3 +142,22 @@ async def test_rows_are_removed_beside_any_plan(place: Place) -> None:
     assert await leader.remove([*keys, f"{place.layout.resources}/models/none"]) == 149
     assert await all_rows(leader) == ["149"]
     assert await leader.ground(KEYRING) == ground
+
+
+async def test_rows_are_removed_from_an_etcd_that_is_full(tmp_path: Path) -> None:
+    with EtcdServer(tmp_path, arguments=("--quota-backend-bytes", "1000000")) as small:
+        async with LocalClient(EtcdOptions(endpoints=(small.endpoint,))) as client:
+            place = Place(client, "")
+            leader = await place.leader()
+            ground = await leader.commit(place.plan(await leader.ground(KEYRING), 2), await leader.ground(KEYRING))
+            with pytest.raises(StoreRejected):
+                for _ in range(9):
+                    await client.put("/ballast", b"x" * 300_000)
+            with pytest.raises(StoreRejected):
+                await leader.commit(place.plan(ground, 3), ground)
+            assert await leader.remove(["/aisix/provider_keys/1"]) == 1
+            assert await all_rows(leader) == ["0"]
+            await client.delete(epoch_key(place.layout.run))
+            with pytest.raises(LeadLost):
+                await leader.remove(["/aisix/provider_keys/0"])
+            assert await all_rows(leader) == ["0"]

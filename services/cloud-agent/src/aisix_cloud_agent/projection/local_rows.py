@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
 
-from aisix_common.errors import AisixError, StoreError
+from aisix_common.errors import AisixError, StoreError, StoreRejected
 from aisix_common.managed.projected import Standing, epoch_key, projection_key, standing
 from aisix_common.secrets.canary import canary_key, canary_row, verify
 from aisix_common.secrets.envelope import Keyring
@@ -103,10 +103,21 @@ class LocalRows:
         """
         there = list(await self.rows(keys))
         for start in range(0, len(there), _TOGETHER):
-            gone = [Delete(key) for key in there[start : start + _TOGETHER]]
-            await self._transaction([self._lead.fence(self._layout.run)], gone)
+            gone = there[start : start + _TOGETHER]
+            try:
+                await self._transaction([self._lead.fence(self._layout.run)], map(Delete, gone))
+            except StoreRejected:
+                await self._remove_from_full(gone)
             self._metrics.written(0, len(gone))
         return len(there)
+
+    async def _remove_from_full(self, keys: Iterable[str]) -> None:
+        """An etcd that is full refuses every transaction, and takes plain deletes. What fences those is that the epoch
+        was read a moment ago, and our own clock: too little for a write, enough for a row that was revoked."""
+        for key in keys:
+            self._check(await self._client.get(epoch_key(self._layout.run)))
+            self._lead.require()
+            await self._client.delete(key)
 
     async def _make_canary(self, keyring: Keyring) -> int:
         key = canary_key(self._layout.run)

@@ -249,7 +249,7 @@ class Following:
         await (self._hold(seconds) if self._ours else asyncio.sleep(seconds))
 
     async def _revoke(self, events: Iterable[Event]) -> None:
-        """Delete at once what these delete, beside any plan: an etcd that is full lets no other writes in."""
+        """Delete at once what these delete, beside any plan: the only thing that an etcd which is full takes."""
         last = {event.key: event for event in events}
         spots = (self._terms.layout.spot(key) for key, event in last.items() if isinstance(event, Deleted))
         keys = [spot.key for spot in spots if isinstance(spot, Spot)]
