@@ -1,6 +1,8 @@
 """One stream on its way to the outbox, against a real etcd."""
 
 import asyncio
+import random
+import string
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from aisix_common.errors import StoreError
-from aisix_common.managed.outbox import BatchName, batch_key
+from aisix_common.managed.outbox import MOST_VALUE, MOST_WAITING, BatchName, batch_key, outbox_root
+from aisix_common.store.types import Put
 from aisix_proxy.managed import usage_stream
-from aisix_proxy.managed.stream_shipping import MOST_WAITING, Shipped, StreamShipping, Way
+from aisix_proxy.managed.stream_shipping import MOST_OF_STREAM, Shipped, StreamShipping, Way
 from aisix_proxy.managed.usage_stream import segment_path, segments
 
 from tests.proxy.managed.events import Counted, fill, journal_in, line
@@ -85,7 +88,7 @@ async def test_segments_that_were_shipped_are_deleted(scene: Scene) -> None:
 
 
 async def test_at_most_so_many_batches_of_a_stream_wait_in_etcd(scene: Scene) -> None:
-    for number in range(MOST_WAITING - 2):
+    for number in range(MOST_OF_STREAM - 2):
         name = BatchName(scene.journal.stream, number)
         await scene.outbox.client.put(batch_key(scene.outbox.run_root, name), b"")
     fill(scene.journal, 4)
@@ -103,6 +106,32 @@ async def test_at_most_so_many_batches_of_a_stream_wait_in_etcd(scene: Scene) ->
     await drained(scene.own)
     assert await scene.outbox.events() == list(range(10, 16))
     assert scene.own.oldest == 0
+
+
+async def test_at_most_so_many_batches_of_all_streams_wait_in_etcd(scene: Scene) -> None:
+    client, root = scene.outbox.client, scene.outbox.run_root
+    names = [BatchName(f"stream-{number % 32}", number) for number in range(MOST_WAITING - 3)]
+    for at in range(0, len(names), 100):
+        await client.txn((), [Put(batch_key(root, name), b"") for name in names[at : at + 100]])
+    for number in range(3):
+        fill(scene.journal, 1, number)
+        assert await scene.own.ship(due=True) is Shipped.SOME
+    fill(scene.journal, 1, 3)
+    assert await scene.own.ship(due=True) is Shipped.FULL
+    await client.delete(batch_key(root, names[0]))
+    assert await scene.own.ship(due=True) is Shipped.SOME
+
+
+async def test_what_cannot_be_compressed_goes_in_smaller_batches(scene: Scene) -> None:
+    chance = random.Random(1)
+    for number in range(200):
+        text = "".join(chance.choices(string.ascii_letters + string.digits, k=2500))
+        fill(scene.journal, 1, number, error_message=text)
+    await drained(scene.own)
+    rows = (await scene.outbox.client.range(outbox_root(scene.outbox.run_root))).rows
+    assert len(rows) > 5
+    assert all(MOST_VALUE / 4 < len(row.value) <= MOST_VALUE for row in rows[:-1])
+    assert await scene.outbox.events() == list(range(200))
 
 
 async def test_a_successor_goes_on_where_its_predecessor_stopped(scene: Scene) -> None:

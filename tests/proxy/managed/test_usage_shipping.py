@@ -18,7 +18,7 @@ from aisix_common.logs import get_logger
 from aisix_common.settings.control import Usage
 from aisix_common.tasks import TaskOwner
 from aisix_proxy.managed.usage_journal import UsageJournal
-from aisix_proxy.managed.usage_shipping import UsageShipping
+from aisix_proxy.managed.usage_shipping import MOST_CLAIMED, UsageShipping
 from aisix_proxy.managed.usage_stream import LOCK, claim, segment_path, segments
 
 from tests.proxy.managed.events import Counted, fill, journal_in, line
@@ -179,6 +179,48 @@ async def test_an_outbox_that_nobody_empties_holds_a_bounded_part(tmp_path: Path
     events = [number for _, _, batch in waiting for number in batch] + await outbox.events()
     assert events == list(range(7000))
     assert [line["event"] for line in told][1:] == ["the cloud agent takes usage events again"]
+
+
+@pytest.mark.slow
+async def test_a_backlog_gets_on_as_fast_as_the_outbox_is_emptied(tmp_path: Path, outbox: OutboxRows) -> None:
+    async with living(tmp_path, outbox) as process:
+        fill(process.journal, 38_400)
+        async with asyncio.timeout(20):  # six times full: with pauses that grow it would take a minute
+            while process.counted.value("aisix_usage_shipped_events_total") < 38_400:
+                if len(await outbox.batches()) >= 64:
+                    await outbox.empty()
+                await asyncio.sleep(0.05)
+
+
+async def test_what_processes_that_are_gone_left_is_within_the_bounds_too_however_many_they_were(
+    tmp_path: Path, outbox: OutboxRows
+) -> None:
+    folders = []
+    for number in range(MOST_CLAIMED + 6):
+        journal = journal_in(tmp_path)
+        fill(journal, 100, error_message="x" * 500)
+        journal.close()
+        os.utime(segments(journal.folder)[0].path, (NOW - 100 + number, NOW - 100 + number))
+        folders.append(journal.folder)
+    busy = journal_in(tmp_path)
+    fill(busy, 100, error_message="x" * 500)
+    size = segments(busy.folder)[0].size
+    process = Process(tmp_path, outbox, Clock(datetime.fromtimestamp(NOW, UTC)), max_bytes=1 << 20)
+    process.shipping._orphans += await asyncio.to_thread(process.shipping._claim)
+    assert len(process.shipping._orphans) == MOST_CLAIMED
+    await process.shipping._sweep()
+    left = sum(segment.size for folder in (*folders, busy.folder) for segment in segments(folder))
+    assert (1 << 20) - size < left <= 1 << 20
+    gone = [folder for folder in folders if not segments(folder)]
+    assert gone == folders[: len(gone)], "the oldest"
+    assert process.counted.dropped() == {"journal_full": 100 * len(gone)}
+    ours = {orphan.shipping.folder for orphan in process.shipping._orphans}
+    assert not any(folder.exists() for folder in gone if folder not in ours)
+    assert segments(busy.folder)
+    busy.close()
+    process.journal.close()
+    for orphan in process.shipping._orphans:
+        orphan.claim.close()
 
 
 async def test_over_the_bound_the_oldest_are_dropped_and_counted(tmp_path: Path, outbox: OutboxRows) -> None:

@@ -15,6 +15,12 @@ MOST_EVENTS: Final = 100
 """Of one batch, which is one call (control-plane 6.4)."""
 MOST_BYTES: Final = 512 * 1024
 """Of the events of one batch, before compression. A single event is far smaller (its texts are cut)."""
+MOST_VALUE: Final = 64 * 1024
+"""Of a batch as it lies in etcd, unless it is a single event. A hundred usual events are a tenth of it; callers who
+send what cannot be compressed make smaller batches."""
+MOST_WAITING: Final = 1024
+"""Batches of all streams together that wait in etcd, which is small and shared: 64 MiB at most (design 5). Streams that
+look at the same time may go beyond it a little."""
 _LEVEL: Final = 3
 """Of zlib: a seventh larger than its usual 6, for half of the time."""
 _DIGITS: Final = 20

@@ -4,7 +4,7 @@ A batch is numbered by the position behind its last event, and that position is 
 the two repeats events in a batch with another number, which does no harm: the Cloud knows an event by its request and
 attempt. What etcd did not take is put again as it is, so that a lost answer repeats nothing.
 
-At most MOST_WAITING batches of a stream wait in etcd, which is small and shared; the rest waits on disk.
+At most MOST_OF_STREAM batches of a stream wait in etcd, and MOST_WAITING of all together; the rest waits on disk.
 """
 
 import asyncio
@@ -20,7 +20,17 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from aisix_common.managed.outbox import BatchName, batch_key, batch_name, packed, stream_root
+from aisix_common.managed.outbox import (
+    MOST_EVENTS,
+    MOST_VALUE,
+    MOST_WAITING,
+    BatchName,
+    batch_key,
+    batch_name,
+    outbox_root,
+    packed,
+    stream_root,
+)
 from aisix_common.store.client import EtcdClient
 
 from . import usage_stream
@@ -29,7 +39,9 @@ from .usage_stream import Written
 
 T = TypeVar("T")
 
-MOST_WAITING: Final = 64
+MOST_OF_STREAM: Final = 64
+_WITHOUT_LOOKING: Final = 8
+"""Batches that are put until it is looked again how many wait."""
 _PAGE: Final = 8
 
 
@@ -147,8 +159,10 @@ class StreamShipping:
     async def _has_room(self) -> bool:
         if self._room <= 0:
             way = self._way
-            waiting = await way.client.page(stream_root(way.run_root, self.folder.name), limit=1)
-            self._room = MOST_WAITING - waiting.count
+            ours = await way.client.page(stream_root(way.run_root, self.folder.name), limit=1)
+            everybodys = await way.client.page(outbox_root(way.run_root), limit=1)
+            room = min(MOST_OF_STREAM - ours.count, MOST_WAITING - everybodys.count)
+            self._room = min(room, _WITHOUT_LOOKING)
         return self._room > 0
 
     async def _resume(self) -> None:
@@ -169,12 +183,18 @@ class StreamShipping:
     # -- in the thread ------------------------------------------------------------------------------------------------
 
     def _read(self, written: Written | None, *, due: bool) -> _Read:
-        piece = usage_stream.read(self.folder, self._position, written)
-        if not piece.events:
-            return _Read(piece.end, piece.torn, None)
-        if not (due or piece.whole):
-            return _Read(self._position, 0, None)
-        batch = _Batch(piece.end, packed(piece.events), len(piece.events), _occurred(piece.events[0]))
+        most = MOST_EVENTS
+        while True:
+            piece = usage_stream.read(self.folder, self._position, written, most)
+            if not piece.events:
+                return _Read(piece.end, piece.torn, None)
+            if not (due or piece.whole):
+                return _Read(self._position, 0, None)
+            value = packed(piece.events)
+            if len(value) <= MOST_VALUE or most == 1:
+                break
+            most //= 2
+        batch = _Batch(piece.end, value, len(piece.events), _occurred(piece.events[0]))
         return _Read(piece.end, piece.torn, batch)
 
     def _note(self, position: int, written: Written | None) -> None:

@@ -117,7 +117,11 @@ class UsageShipping:
         backoff = Backoff(FIRST_RETRY, LONGEST_RETRY)
         while True:
             due = await self._due()
+            reached = self._own.reached
             while not await self._pass_on(self._own, due=due):
+                if self._own.reached != reached:  # full again, but it was emptied: a long backlog gets on
+                    backoff.reset()
+                reached = self._own.reached
                 await asyncio.sleep(backoff.delay())
                 due = True
             backoff.reset()
@@ -220,9 +224,13 @@ class UsageShipping:
                 )
 
     def _clear(self, held: dict[str, _Held], now: float) -> tuple[int, dict[Loss, int]]:
-        """In the thread: delete what is over the bounds and ours. Bytes that are left of ours, and events lost."""
-        segments = [segment for folder in _streams(self._folder) for segment in usage_stream.segments(folder)]
+        """In the thread: delete what is over the bounds and ours, or nobody's (of the streams of processes that are
+        gone only MOST_CLAIMED are ours). Bytes that are left of ours, and events lost."""
+        folders = _streams(self._folder)
+        nobodys = {folder.name for folder in folders if folder.name not in held and usage_stream.free(folder)}
+        segments = [segment for folder in folders for segment in usage_stream.segments(folder)]
         keep = {name: one.written.segment if one.written else _NONE for name, one in held.items()}
+        keep |= dict.fromkeys(nobodys, _NONE)
         lost: dict[Loss, int] = {}
         gone = set()
         bounds = self._usage
@@ -233,6 +241,8 @@ class UsageShipping:
                 segment.path.unlink(missing_ok=True)
                 lost[found.loss] = lost.get(found.loss, 0) + events
                 gone.add(segment.path)
+            elif segment.stream in nobodys:
+                lost[found.loss] = lost.get(found.loss, 0) + usage_stream.drop(segment)
         waiting = (
             min(segment.size, segment.end - held[segment.stream].reached)
             for segment in segments

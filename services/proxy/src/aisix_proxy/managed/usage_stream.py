@@ -11,7 +11,7 @@ position behind its last event. Only the last segment is ever written to; what w
 
 import fcntl
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -121,9 +121,9 @@ def segments(folder: Path) -> list[Segment]:
     return sorted(found, key=lambda segment: segment.start)
 
 
-def read(folder: Path, at: int, written: Written | None) -> Piece:
-    """The events from position `at` on. `written`: of a journal at work; None: nobody writes to it any more, and what
-    the machine left of it when it went down is looked at closely. Raises OSError."""
+def read(folder: Path, at: int, written: Written | None, most: int = MOST_EVENTS) -> Piece:
+    """The events from position `at` on, `most` of them at most. `written`: of a journal at work; None: nobody writes to
+    it any more, and what the machine left of it when it went down is looked at closely. Raises OSError."""
     for segment in segments(folder):
         end = segment.end if written is None else min(segment.end, written.end)
         if end > at:
@@ -139,9 +139,9 @@ def read(folder: Path, at: int, written: Written | None) -> Piece:
     tail = lines.pop()
     if not lines:
         return Piece((), at) if growing else Piece((), begin + max(len(tail), 1), torn=1)
-    del lines[MOST_EVENTS:]
+    del lines[most:]
     behind = begin + sum(map(len, lines)) + len(lines)
-    whole = not growing or len(lines) == MOST_EVENTS or len(text) == MOST_BYTES
+    whole = not growing or len(lines) == most or len(text) == MOST_BYTES
     events = tuple(lines) if written is not None else tuple(filter(_sound, lines))
     return Piece(events, behind, len(lines) - len(events), whole)
 
@@ -186,6 +186,32 @@ def remove(folder: Path, position: int) -> None:
         (folder / SHIPPED).unlink(missing_ok=True)
         (folder / LOCK).unlink(missing_ok=True)
         folder.rmdir()
+
+
+def free(folder: Path) -> bool:
+    """Whether nobody holds the stream: its process is gone. Raises OSError."""
+    ours = claim(folder)
+    if ours is not None:
+        ours.close()
+    return ours is not None
+
+
+def drop(segment: Segment) -> int:
+    """Delete a segment of a stream that nobody holds, and with the last one the stream; how many events are lost by
+    that: none, where somebody was quicker. Raises OSError."""
+    folder = segment.path.parent
+    ours = claim(folder)
+    if ours is None:
+        return 0
+    with closing(ours):
+        try:
+            events = events_behind(segment, shipped(folder))
+        except FileNotFoundError:
+            return 0
+        segment.path.unlink(missing_ok=True)
+        with suppress(OSError):  # something else lies there
+            remove(folder, 0)
+        return events
 
 
 def _sound(line: bytes) -> bool:
