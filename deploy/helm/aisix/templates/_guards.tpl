@@ -8,9 +8,9 @@ What cannot work is refused here, each with the fix. values.schema.json has the 
 {{- include "aisix.guards.proxy" . -}}
 {{- include "aisix.guards.admin" . -}}
 {{- include "aisix.guards.etcd" . -}}
-{{- include "aisix.guards.env" (dict "of" "proxy" "list" .Values.proxy.extraEnv) -}}
-{{- include "aisix.guards.env" (dict "of" "admin" "list" .Values.admin.extraEnv) -}}
-{{- include "aisix.guards.env" (dict "of" "cloudAgent" "list" .Values.cloudAgent.extraEnv) -}}
+{{- include "aisix.guards.env" (dict "root" . "of" "proxy" "list" .Values.proxy.extraEnv) -}}
+{{- include "aisix.guards.env" (dict "root" . "of" "admin" "list" .Values.admin.extraEnv) -}}
+{{- include "aisix.guards.env" (dict "root" . "of" "cloudAgent" "list" .Values.cloudAgent.extraEnv) -}}
 {{- end -}}
 
 {{/* Which of its keys the chart sets, or may not hold, and what to do instead. YAML: path below `config` -> the fix. */}}
@@ -191,7 +191,7 @@ proxy admin etcd upstream downstream shutdown observability managed secrets cach
 {{- fail "proxy.autoscaling: has nothing to scale by. Set targetCPUUtilizationPercentage, or metrics." -}}
 {{- end -}}
 {{- if and $proxy.ingress.enabled (not $proxy.ingress.hosts) -}}
-{{- fail "proxy.ingress.hosts: is empty. Set it to [{host: gateway.example.com}]." -}}
+{{- fail "proxy.ingress.hosts: is empty. Set it to the names that callers use, such as [gateway.example.com]." -}}
 {{- end -}}
 {{- if and $proxy.httpRoute.enabled (not $proxy.httpRoute.parentRefs) -}}
 {{- fail "proxy.httpRoute.parentRefs: is empty. Set it to [{name: <the Gateway>, namespace: <its namespace>}]." -}}
@@ -260,12 +260,18 @@ proxy admin etcd upstream downstream shutdown observability managed secrets cach
 {{- end -}}
 {{- end -}}
 
-{{/* No plain value for what is a secret by its name. of, list. */}}
+{{/* No plain value for what is a secret by its name, and no way round the values. root, of, list. */}}
 {{- define "aisix.guards.env" -}}
 {{- $of := .of -}}
+{{- $owned := include "aisix.config.owned" .root | fromYaml -}}
 {{- range $index, $variable := .list -}}
-{{- if and (regexMatch "^AISIX_SECRET_|(PASSWORD|TOKEN|SECRET|_KEY|KEY_PEM|REDIS__URL|ADMIN_KEYS)$" (upper (toString $variable.name))) $variable.value -}}
+{{- $name := upper (toString $variable.name) -}}
+{{- if and (regexMatch "^AISIX_SECRET_|(PASSWORD|TOKEN|SECRET|_KEY|KEY_PEM|REDIS__URL|ADMIN_KEYS)$" $name) $variable.value -}}
 {{- fail (printf "%s.extraEnv[%d]: %s is a secret, and a plain value would show it to everybody who may read Deployments. Use valueFrom.secretKeyRef." $of $index $variable.name) -}}
+{{- end -}}
+{{- $path := trimPrefix "AISIX_" $name | lower | replace "__" "." -}}
+{{- if and (hasPrefix "AISIX_" $name) (hasKey $owned $path) (not (hasSuffix ".redis.password" $path)) -}}
+{{- fail (printf "%s.extraEnv[%d]: %s would replace %s. Instead: %s." $of $index $variable.name $path (get $owned $path)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
