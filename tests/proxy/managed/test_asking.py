@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import msgspec
+import pytest
 from structlog.testing import capture_logs
 
 from aisix_common.logs import get_logger
@@ -86,6 +87,7 @@ async def test_its_life(etcd: EtcdServer, etcd_prefix: str) -> None:
         mine.use("another")
         await becomes(client, etcd_prefix, {"key-1", "key-2", "another"}, leases[-1])
         assert len(mine) == 3
+        assert mine._allowance < asking.BURST_BYTES, "what is written is counted"
         await client.revoke(leases[-1])
 
 
@@ -149,3 +151,15 @@ def test_transactions_stay_small() -> None:
     assert sum(len(shards) for shards, _ in batches) == 64
     for _, operations in batches:
         assert sum(len(getattr(each, "value", b"")) for each in operations) <= asking.MOST_BYTES
+
+
+@pytest.mark.looptime
+async def test_rows_that_change_all_the_time_cost_etcd_a_bounded_part() -> None:
+    loop = asyncio.get_running_loop()
+    mine = Asking(None, "/run/x", "i-1", lambda: 0, get_logger("test"), monotonic=loop.time)  # type: ignore[arg-type]
+    began = loop.time()
+    for _ in range(20):
+        mine._allowance -= 100 * 1024  # as `_write` does
+        await mine._pace()
+    seconds = (20 * 100 * 1024 - asking.BURST_BYTES) / asking.BYTES_A_SECOND
+    assert loop.time() - began == pytest.approx(seconds, rel=0.1)

@@ -26,6 +26,10 @@ IDLE_SECONDS: Final = 5.0
 NO_LEASE_SECONDS: Final = 0.05
 MOST_BYTES: Final = 512 * 1024
 """Of one transaction: etcd takes three times as much."""
+BURST_BYTES: Final = 1024 * 1024
+BYTES_A_SECOND: Final = 64 * 1024
+"""Of rows in the long run: where thousands of keys come and go all the time, etcd keeps each version until it is
+compacted, and has 2 GB for all proxies."""
 
 
 class Asking:
@@ -55,6 +59,8 @@ class Asking:
         """Shards whose row does not say what it should."""
         self._leased = 0
         """The lease that the rows hang on."""
+        self._allowance = float(BURST_BYTES)
+        self._allowed_at = monotonic()
         self._moved = asyncio.Event()
         self._troubled = False
 
@@ -111,6 +117,7 @@ class Asking:
                 self._leased = lease
                 self._trouble("")
                 backoff.reset()
+                await self._pace()
 
     async def _something_to_do(self) -> None:
         if self._stale and not self._lease():
@@ -125,6 +132,14 @@ class Asking:
         if self._moved.is_set():
             await asyncio.sleep(COALESCE_SECONDS)
             self._moved.clear()
+
+    async def _pace(self) -> None:
+        """Wait for as long as more was written than may be."""
+        now = self._monotonic()
+        self._allowance = min(self._allowance + (now - self._allowed_at) * BYTES_A_SECOND, BURST_BYTES)
+        self._allowed_at = now
+        if self._allowance < 0:
+            await asyncio.sleep(-self._allowance / BYTES_A_SECOND)
 
     def _take_out(self) -> None:
         """The key that was used least recently is not asked for any more."""
@@ -143,6 +158,7 @@ class Asking:
         for shards, operations in self._batches(lease):
             self._stale.difference_update(shards)  # a key that comes meanwhile makes it stale again
             try:
+                self._allowance -= sum(len(each.value) for each in operations if isinstance(each, Put))
                 await self._client.txn((), operations)
             except BaseException:
                 self._stale.update(shards)
