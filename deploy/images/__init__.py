@@ -1,0 +1,1 @@
+"""What builds the images: the parts of deploy/Dockerfile that are Python."""
