@@ -24,6 +24,7 @@ Edge: TypeAlias = tuple[str, str, Port]
 NAME: Final = "app.kubernetes.io/name"
 INSTANCE: Final = "app.kubernetes.io/instance"
 COMPONENT: Final = "app.kubernetes.io/component"
+JOB: Final = "aisix.io/job"
 
 TIGHT: Final[Mapping[str, Any]] = {
     "networkPolicy": {
@@ -71,7 +72,8 @@ PORTS: Final[Mapping[str, tuple[Port, ...]]] = {
     "admin": (3001, 9091),
     "cloud-agent": (9092,),
     "etcd": (2379, 2380, 2381),
-    "hook": (8080,),
+    "etcd-job": (8080,),
+    "secrets-job": (8080,),
     "test": (8080,),
     "dns": (53, "53/UDP", 443),
     "stranger": (443, 3001),
@@ -89,11 +91,11 @@ COMMON: Final[tuple[Edge, ...]] = (
     ("prometheus", "proxy", 9090),
     ("prometheus", "etcd", 2381),
     ("proxy", "etcd", 2379),
-    ("hook", "etcd", 2379),
+    ("etcd-job", "etcd", 2379),
     ("etcd", "etcd", 2379),
     ("etcd", "etcd", 2380),
     ("proxy", "provider", 443),
-    *((pod, "dns", port) for pod in ("proxy", "etcd", "hook") for port in PORTS["dns"][:2]),
+    *((pod, "dns", port) for pod in ("proxy", "etcd", "etcd-job") for port in PORTS["dns"][:2]),
 )
 ALLOWED: Final[Mapping[str, frozenset[Edge]]] = {
     "selfHosted": frozenset(
@@ -120,8 +122,15 @@ ALLOWED: Final[Mapping[str, frozenset[Edge]]] = {
         }
     ),
 }
-BEFORE: Final = frozenset(("hook", "kubernetes", port) for port in (443, 6443))
-"""Only while the jobs before an installation run."""
+BEFORE: Final = frozenset(
+    {
+        ("secrets-job", "kubernetes", 443),
+        ("secrets-job", "kubernetes", 6443),
+        ("secrets-job", "dns", 53),
+        ("secrets-job", "dns", "53/UDP"),
+    }
+)
+"""Only while the job before an installation runs."""
 TESTING: Final[Mapping[str, frozenset[Edge]]] = {
     mode: frozenset(
         {
@@ -180,14 +189,21 @@ def objects(values: str) -> tuple[dict[str, Any], ...]:
 
 def world(values: Mapping[str, Any], during: str = "") -> World:
     mode = values.get("mode", "selfHosted")
-    components = ["proxy", WRITER[mode], "etcd", "hook", "test"]
-    labels = {NAME: "aisix", INSTANCE: RELEASE}
     ours = {
-        name: Pod(name, NAMESPACE, {**labels, COMPONENT: name}, ip=f"10.2.0.{number}")
-        for number, name in enumerate(components, 1)
+        name: Pod(name, NAMESPACE, {NAME: "aisix", INSTANCE: RELEASE, COMPONENT: name, **more}, ip=f"10.2.0.{number}")
+        for number, (name, more) in enumerate(own(mode).items(), 1)
     }
     rendered = objects(json.dumps(values, sort_keys=True))
     return World(Network(in_force(rendered, during), NAMESPACE), {**OUTSIDE, **ours})
+
+
+def own(mode: str) -> Mapping[str, Mapping[str, str]]:
+    """The pods of the release, with what is special about their labels."""
+    jobs = {
+        "etcd-job": {COMPONENT: "hook", JOB: "etcd-maintain"},
+        "secrets-job": {COMPONENT: "hook", JOB: "ensure-secrets"},
+    }
+    return {"proxy": {}, WRITER[mode]: {}, "etcd": {}, "test": {}, **jobs}
 
 
 def tight(mode: str, **more: Any) -> Mapping[str, Any]:
@@ -196,7 +212,7 @@ def tight(mode: str, **more: Any) -> Mapping[str, Any]:
 
 def edges(mode: str) -> list[Edge]:
     """Everything one could try in a mode: from everybody to everything, one end being ours."""
-    ours = {"proxy", WRITER[mode], "etcd", "hook", "test"}
+    ours = own(mode)
     targets = {**PORTS}
     del targets[WRITER["managed" if mode == "selfHosted" else "selfHosted"]]
     return [
@@ -256,7 +272,7 @@ def test_by_default_callers_are_everybody_operators_nobody_and_providers_anywher
 def test_every_pod_of_the_release_is_denied_everything_first() -> None:
     for mode in WRITER:
         there = world(tight(mode))
-        for name in ("proxy", WRITER[mode], "etcd", "hook", "test"):
+        for name in own(mode):
             pod = there.peers[name]
             assert isinstance(pod, Pod)
             names = {policy["metadata"]["name"] for policy in there.network.selecting(pod)}
@@ -266,7 +282,8 @@ def test_every_pod_of_the_release_is_denied_everything_first() -> None:
 @pytest.mark.parametrize("mode", WRITER)
 def test_the_pods_that_are_made_are_those_the_policies_mean(mode: str) -> None:
     """By their labels as rendered; a stranger of `helm test` is meant to be nobody's."""
-    network = Network(render(tight(mode)).objects, NAMESPACE)
+    backup = {"bundled": {"backup": {"enabled": True, "existingClaim": "backups"}}}
+    network = Network(render(tight(mode, etcd=backup)).objects, NAMESPACE)
     assert network.pods, "the chart makes no pods"
     for name, pod in network.pods.items():
         selecting = {policy["metadata"]["name"] for policy in network.selecting(pod)}
@@ -325,7 +342,7 @@ def test_an_etcd_of_the_operators_own() -> None:
         assert not there.network.may(there.peers[name], etcd, 2379)
         assert not there.network.may(there.peers[name], elsewhere, 2479)
     assert not there.network.may(there.peers["proxy"], there.peers["etcd"], 2379)
-    by_address = external(["https://10.8.0.7:2379", "10.8.0.8:2380"], [])
+    by_address = external(["https://10.8.0.7:2379", "https://10.8.0.8:2380"], [])
     assert by_address.network.may(by_address.peers["admin"], etcd, 2379)
     assert not by_address.network.may(by_address.peers["admin"], elsewhere, 2379)
     by_name = external(["https://etcd.example"], [])

@@ -112,7 +112,10 @@ gives out the node's own credentials. A list, as JSON.
 {{- regexFind ":[0-9]+$" $authority | trimPrefix ":" | default (.default | toString) -}}
 {{- end -}}
 
-{{/* `metadata:` and `podSelector:` of a policy for a component. root, component, and `name` and `annotations`. */}}
+{{/*
+`metadata:` and `podSelector:` of a policy for a component. root, component, and `name`, `annotations`, and `where`, more
+of the selector.
+*/}}
 {{- define "aisix.network.head" -}}
 {{- $name := .name | default (printf "%s-%s" (include "aisix.fullname" .root) .component) -}}
 {{- $context := dict "root" .root "component" .component "name" $name "annotations" .annotations -}}
@@ -124,6 +127,9 @@ spec:
   podSelector:
     matchLabels:
       {{- include "aisix.selectorLabels" . | nindent 6 }}
+    {{- with .where }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
 {{- end -}}
 
 {{/* `ingress:` or `egress:` with rules that may be none. name, rules (text). */}}
