@@ -15,8 +15,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from aisix_common.logs import get_logger
+from aisix_common.managed.outbox import BatchName, batch_key
 from aisix_common.settings.control import Usage
 from aisix_common.tasks import TaskOwner
+from aisix_proxy.managed.stream_shipping import StreamShipping
 from aisix_proxy.managed.usage_journal import UsageJournal
 from aisix_proxy.managed.usage_shipping import MOST_CLAIMED, UsageShipping
 from aisix_proxy.managed.usage_stream import LOCK, claim, segment_path, segments
@@ -176,9 +178,31 @@ async def test_an_outbox_that_nobody_empties_holds_a_bounded_part(tmp_path: Path
             assert len(waiting) == 64
             await outbox.empty()
             await until(shipped(process, 7000))
+            await until(lambda: len(told) == 2)
     events = [number for _, _, batch in waiting for number in batch] + await outbox.events()
     assert events == list(range(7000))
     assert [line["event"] for line in told][1:] == ["the cloud agent takes usage events again"]
+
+
+async def test_one_stream_that_waits_and_one_that_does_not_are_told_of_once(tmp_path: Path, outbox: OutboxRows) -> None:
+    process = Process(tmp_path, outbox, Clock())
+    gone = journal_in(tmp_path)
+    for number in range(64):
+        fill(gone, 1, number)
+        await outbox.client.put(batch_key(outbox.run_root, BatchName(gone.stream, gone.written.end)), b"")
+    fill(gone, 1)
+    gone.close()
+    orphan = StreamShipping(process.shipping._way, gone.folder)
+    with capture_logs() as told:
+        for number in range(3):
+            fill(process.journal, 1, number)
+            assert not await process.shipping._pass_on(orphan, due=True)
+            assert await process.shipping._pass_on(process.shipping._own, due=True)
+        assert len(told) == 1
+        await outbox.empty()
+        assert await process.shipping._pass_on(orphan, due=True)
+    assert [line["event"] for line in told][1:] == ["the cloud agent takes usage events again"]
+    process.journal.close()
 
 
 @pytest.mark.slow

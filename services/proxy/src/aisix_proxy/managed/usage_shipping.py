@@ -7,7 +7,6 @@ in one thread.
 
 import asyncio
 import os
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +81,8 @@ class UsageShipping:
         self._orphans: list[_Orphan] = []
         self._bytes = 0
         self._troubles: set[str] = set()
+        self._full: set[str] = set()
+        """Streams that wait for the outbox to be emptied."""
         metrics.follow(lambda: self._bytes, self._oldest_seconds)
 
     async def run(self) -> None:
@@ -141,8 +142,6 @@ class UsageShipping:
         try:
             while (step := await stream.ship(due=due)) is Shipped.SOME:
                 self._over("etcd", "usage events are passed on to etcd again")
-                self._over("full", "the cloud agent takes usage events again")
-                self._troubles.difference_update(LOSSES)
         except StoreError as error:
             self._told("etcd", "usage events are not passed on to etcd and wait on disk", reason=str(error))
             return False
@@ -151,8 +150,13 @@ class UsageShipping:
             return False
         self._over("read", "usage events can be read from disk again")
         if step is Shipped.FULL:
+            self._full.add(stream.folder.name)
             self._told("full", "usage events wait on disk: see why the cloud agent does not deliver those in etcd")
             return False
+        self._full.discard(stream.folder.name)
+        if not self._full:  # a backlog that gets on is full many times
+            self._over("full", "the cloud agent takes usage events again")
+            self._troubles.difference_update(LOSSES)
         return True
 
     async def _take_over(self) -> None:
@@ -180,7 +184,7 @@ class UsageShipping:
     def _claim(self) -> list[_Orphan]:
         """In the thread: the streams that nobody holds, as many as we may take. Raises OSError."""
         found: list[_Orphan] = []
-        for folder in _streams(self._folder):
+        for folder in usage_stream.streams(self._folder):
             if len(self._orphans) + len(found) >= MOST_CLAIMED:
                 break
             if folder != self._journal.folder and (claim := usage_stream.claim(folder)) is not None:
@@ -226,7 +230,7 @@ class UsageShipping:
     def _clear(self, held: dict[str, _Held], now: float) -> tuple[int, dict[Loss, int]]:
         """In the thread: delete what is over the bounds and ours, or nobody's (of the streams of processes that are
         gone only MOST_CLAIMED are ours). Bytes that are left of ours, and events lost."""
-        folders = _streams(self._folder)
+        folders = usage_stream.streams(self._folder)
         nobodys = {folder.name for folder in folders if folder.name not in held and usage_stream.free(folder)}
         segments = [segment for folder in folders for segment in usage_stream.segments(folder)]
         keep = {name: one.written.segment if one.written else _NONE for name, one in held.items()}
@@ -270,22 +274,8 @@ class UsageShipping:
             self._log.info(message)
 
 
-_STREAM: Final = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 _NONE: Final = 1 << 63
 """A position that no segment begins at."""
-
-
-def _streams(folder: Path) -> list[Path]:
-    """The folders of streams. Raises OSError."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(
-                Path(entry.path)
-                for entry in entries
-                if entry.is_dir(follow_symlinks=False) and _STREAM.match(entry.name)
-            )
-    except FileNotFoundError:
-        return []
 
 
 def _sync(descriptors: list[int]) -> None:

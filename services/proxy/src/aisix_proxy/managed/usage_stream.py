@@ -11,6 +11,7 @@ position behind its last event. Only the last segment is ever written to; what w
 
 import fcntl
 import os
+import re
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ LOCK: Final = "lock"
 SHIPPED: Final = "shipped"
 _SUFFIX: Final = ".jsonl"
 _DIGITS: Final = 20
+_STREAM: Final = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,19 @@ class Claim:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def streams(folder: Path) -> list[Path]:
+    """The folders of all streams in `folder`. Raises OSError."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                Path(entry.path)
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False) and _STREAM.match(entry.name)
+            )
+    except FileNotFoundError:
+        return []
 
 
 def claim(folder: Path, *, make: bool = False) -> Claim | None:
