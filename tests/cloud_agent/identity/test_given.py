@@ -14,6 +14,7 @@ from aisix_common.settings.control import Bootstrap, Managed
 from tests.cloud_agent.issuing import DAY, DP, ENV, NOW, bundle
 
 CLOUD = "https://cloud.test"
+GONE: dict[str, Any] = {"cp_cert_file": "/gone", "cp_key_file": "/gone", "cp_ca_file": "/gone"}
 PINNED = Bootstrap(token=Secret("canary"), ca_pin="0" * 64)
 
 
@@ -42,6 +43,7 @@ def test_a_given_bundle_is_looked_at() -> None:
         (Managed(cp_base_url=CLOUD), "there is no certificate for the Cloud: give cp_cert_pem"),
         (inline(cp_key_pem=None), "managed.cp_key_pem: is missing"),
         (inline(cp_cert_file="/x"), "cannot be mixed"),
+        (Managed(cp_base_url=CLOUD, **GONE), "managed.cp_key_file: /gone cannot be read"),
         (inline(cp_key_pem=bundle().key), "the key is not the certificate's"),
         (inline(cp_ca_pem="nothing"), "the CA is not PEM"),
         (Managed(cp_base_url=CLOUD, bootstrap=Bootstrap(token=Secret("canary"), ca_pin="x")), "bootstrap.ca_pin"),
@@ -70,6 +72,7 @@ def test_what_is_there_or_can_come_is_enough(tmp_path: Path) -> None:
     check(Managed(cp_base_url=CLOUD), store(tmp_path), NOW)
     check(Managed(cp_base_url=CLOUD), store(tmp_path), NOW + 400 * DAY)  # expired, and may be replaced
     check(inline(cp_ca_pem="nothing"), store(tmp_path), NOW)  # the kept one is good
+    check(Managed(cp_base_url=CLOUD, **GONE), store(tmp_path), NOW)  # the files may come back
 
 
 def test_a_token_is_read_from_text_or_file(tmp_path: Path) -> None:

@@ -340,6 +340,23 @@ async def test_a_new_certificate_that_does_not_work_is_left_for_the_one_before(t
             await until(lambda: "no more trouble with a new certificate" in kept.events())
 
 
+async def test_one_that_was_only_silent_is_tried_at_once_where_the_one_before_is_refused(tmp_path: Path) -> None:
+    async with rest_cloud(tmp_path) as c:
+        managed = with_files(c, c.issue(lifetime=3 * HOUR), renew=True)
+        async with keeping(managed) as kept:
+            old = await kept.first()
+            await settled(kept, store_of(managed))
+            kept.clock.moved = 2.1 * HOUR
+            await until(lambda: kept.identity.serial != old.serial)
+            new = kept.identity
+            await until(lambda: passes(kept, 1) and kept.identity.serial == old.serial)
+            c.issuer.revoke(int(old.serial, 16))
+            with pytest.raises(CloudRefused):
+                await kept.beat()
+            await until(lambda: kept.identity.serial == new.serial)
+            await settled(kept, store_of(managed))
+
+
 # what is replaced
 
 
@@ -413,6 +430,7 @@ async def test_who_follows_waits_takes_up_what_the_leader_keeps_and_takes_over(t
                 identity = await leader.first()
                 assert (await follower.first()).serial == identity.serial
                 await settled(leader, store)
+                c.enrolment.lifetime = 72 * HOUR  # of the next one, which must not be due at once
                 leader.clock.moved = follower.clock.moved = 17 * HOUR
                 await until(lambda: leader.identity.serial != identity.serial)
                 await until(lambda: follower.identity.serial == leader.identity.serial)

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
+import grpc
 import pytest
 
 from aisix_cloud_agent.projection.cloud_rows import (
@@ -13,11 +15,14 @@ from aisix_cloud_agent.projection.cloud_rows import (
     Event,
     Inbox,
     batches,
+    in_the_cloud,
     serves_ext,
     whole,
 )
+from aisix_common.errors import StoreRejected
 from aisix_common.store.client import EtcdClient, EtcdOptions
-from aisix_common.store.types import Changes, Deleted, KeyValue, Listing
+from aisix_common.store.failures import typed
+from aisix_common.store.types import Changes, Deleted, KeyValue, Listing, RangeResult
 
 from tests.support.etcd import EtcdServer, free_port
 
@@ -155,3 +160,29 @@ async def test_who_does_not_answer_gives_no_list() -> None:
             await whole(nobody, ("/a/", "/b/"), {}, 0)
         with pytest.raises(CloudAway):
             await serves_ext(nobody, ("/a/", "/b/"))
+
+
+class Facade(EtcdClient):
+    """Of a Cloud that knows no other roots than its own."""
+
+    async def page(self, prefix: str, **_: Any) -> RangeResult:
+        if prefix == "/b/":
+            raise StoreRejected("no such range")
+        return RangeResult((), 1, False, 0)
+
+
+async def test_a_cloud_may_say_in_its_own_words_that_it_serves_no_ext_root() -> None:
+    async with Facade(EtcdOptions(endpoints=("http://127.0.0.1:1",))) as client:
+        assert not await serves_ext(client, ("/a/", "/b/"))
+        with pytest.raises(CloudAway):
+            await serves_ext(client, ("/b/", "/b/"))
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAVAILABLE])
+@pytest.mark.parametrize("details", ["etcdserver: permission denied", "CERTIFICATE_VERIFY_FAILED"])
+def test_nobody_is_sent_to_the_settings_of_the_local_etcd(code: grpc.StatusCode, details: str) -> None:
+    said = in_the_cloud(str(typed(code, details, "cloud.test:443")))
+    assert "etcd." not in said
+    assert "cloud.test:443" in said
+    if code is grpc.StatusCode.PERMISSION_DENIED:
+        assert "managed.cp_ca_cert_file" in said

@@ -12,6 +12,10 @@ ROLES: Final = ("cert", "key", "ca")
 _WHAT: Final = {"cert": "the certificate", "key": "its private key", "ca": "the Cloud's certificate authority"}
 
 
+class FilesUnreadable(ConfigurationError):
+    """A file of the bundle is not there, or holds no text. It may be by and by."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """Certificate (intermediates may follow it), its private key and the Cloud's authority, each as PEM."""
@@ -26,7 +30,7 @@ def given_bundle(managed: Managed, read: Callable[[str], bytes]) -> Bundle | Non
 
     `read` gives the bytes of a file, or raises OSError. Raises ConfigurationError for a bundle that is incomplete or
     given both ways: the reference takes such a one as none at all and goes on with what lies on the disk
-    (control-plane 8 no. 32).
+    (control-plane 8 no. 32). Raises FilesUnreadable.
     """
     inline = _filled(
         {
@@ -79,5 +83,5 @@ def _contents(files: Mapping[str, str], read: Callable[[str], bytes]) -> dict[st
             if not texts[role].strip():
                 problems.append(Problem(setting, f"{path} is empty: it must hold {_WHAT[role]} as PEM"))
     if problems:
-        raise ConfigurationError(problems)
+        raise FilesUnreadable(problems)
     return texts

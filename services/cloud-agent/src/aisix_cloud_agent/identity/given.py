@@ -9,7 +9,7 @@ from aisix_common.secret import Secret
 from aisix_common.settings.control import Managed
 
 from ..cloud.session import cloud_address
-from .bundle import given_bundle
+from .bundle import FilesUnreadable, given_bundle
 from .bundle_store import BundleStore, Stored
 from .enrolling import read_trust
 from .identity import BundleRefused, identify
@@ -64,21 +64,25 @@ def check(managed: Managed, store: BundleStore, now: datetime) -> None:
     """
     cloud_address(managed)
     read_extra_ca(managed.cp_ca_cert_file)
-    reasons: list[str] = []
+    given, reasons, unreadable = None, list[str](), None
     try:
         given = read_given(managed, now)
     except BundleRefused as refused:
-        given, reasons = None, list(refused.reasons)
+        reasons = list(refused.reasons)
+    except FilesUnreadable as error:
+        unreadable = error
     if given is not None:
         return
     try:
         kept = store.load(now) is not None
     except BundleRefused:
-        kept = not reasons  # it may be replaced while we run
+        kept = not (reasons or unreadable)  # it may be replaced while we run
     except AisixError:
         kept = True
     if kept:
         return
+    if unreadable is not None:
+        raise unreadable
     if reasons:
         raise ConfigurationError([Problem("managed", f"the bundle of the Cloud link: {each}") for each in reasons])
     if managed.bootstrap.wanted:

@@ -184,8 +184,12 @@ class Keeper:
             self._install(best, extra_ca)
 
     def _tried_again(self, held: _Held) -> bool:
-        """Where the Cloud refused it and gives new ones, another one is asked for instead."""
-        return self._monotonic() >= held.until and not (held.refused and self._getter.renews)
+        """Where the Cloud refused it and gives new ones, another one is asked for instead. One that was only silent is
+        better than one that is refused."""
+        if held.refused:
+            return self._monotonic() >= held.until and not self._getter.renews
+        current = self._current
+        return self._monotonic() >= held.until or (current is not None and current.session.refused is not None)
 
     # what is in force
 

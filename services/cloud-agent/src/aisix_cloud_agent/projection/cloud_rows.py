@@ -11,7 +11,7 @@ from heapq import merge
 from operator import attrgetter
 from typing import Final, TypeAlias
 
-from aisix_common.errors import AisixError, StoreDenied, StoreError
+from aisix_common.errors import AisixError, StoreDenied, StoreError, StoreRejected
 from aisix_common.store.client import EtcdClient
 from aisix_common.store.pages import pages
 from aisix_common.store.types import Changes, Deleted, KeyValue, Listing
@@ -44,7 +44,7 @@ async def serves_ext(client: EtcdClient, prefixes: Sequence[str]) -> bool:
     CloudDenies where it lets us read nothing at all."""
     try:
         await client.page(prefixes[1], limit=1)
-    except StoreDenied:
+    except (StoreDenied, StoreRejected):
         try:
             await client.page(prefixes[0], limit=1)
         except StoreError as error:
@@ -83,8 +83,17 @@ async def whole(client: EtcdClient, prefixes: Sequence[str], known: dict[int, Li
     return Listing(tuple(rows), revision)
 
 
+def in_the_cloud(reason: str) -> str:
+    """What is said of an etcd, said of the Cloud's: `etcd.*` in it would send people to the settings of the local
+    one."""
+    what, found, _ = reason.partition(": check etcd.")
+    advice = "see whether the Cloud still takes our certificate; check managed.cp_ca_cert_file and the CA of the bundle"
+    return f"{what}: {advice}" if found else reason
+
+
 def _away(error: StoreError) -> CloudAway:
-    return CloudDenies(str(error)) if isinstance(error, StoreDenied) else CloudAway(str(error))
+    reason = in_the_cloud(str(error))
+    return CloudDenies(reason) if isinstance(error, StoreDenied) else CloudAway(reason)
 
 
 @dataclass(slots=True)

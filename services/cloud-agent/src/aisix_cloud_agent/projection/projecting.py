@@ -17,7 +17,7 @@ from aisix_common.store.types import Alive, Changes, Deleted, Listing, Lost
 from aisix_common.store.watch import list_and_watch
 
 from ..cloud.link import Link, Session
-from .cloud_rows import TUNING, CloudAway, CloudDenies, Event, Inbox, batches, whole
+from .cloud_rows import TUNING, CloudAway, CloudDenies, Event, Inbox, batches, in_the_cloud, whole
 from .layout import Layout, Spot
 from .local_rows import AT_ONCE, Conflict, Ground, LocalRows
 from .metrics import ProjectionMetrics
@@ -98,7 +98,7 @@ class Following:
     async def _bring(self, events: AsyncGenerator[Listing | Changes | Lost | Alive, None], root: int) -> None:
         async for event in events:
             if isinstance(event, Lost):
-                self._metrics.lost(root, event.reason)
+                self._metrics.lost(root, in_the_cloud(event.reason))
                 continue
             self._metrics.heard(root)
             if not isinstance(event, Alive):
