@@ -252,3 +252,18 @@ def test_what_was_written_is_handed_out_to_be_synced_once(tmp_path: Path) -> Non
     for descriptor in found:
         os.close(descriptor)
     journal.close()
+
+
+@pytest.mark.parametrize(
+    ("most_bytes", "segment_bytes"),
+    [(1, 64 << 10), (1 << 20, 128 << 10), (1 << 30, 4 << 20), (4 << 30, 16 << 20), (1 << 40, 64 << 20)],
+)
+def test_the_more_may_wait_the_larger_the_segments(tmp_path: Path, most_bytes: int, segment_bytes: int) -> None:
+    journal = journal_in(tmp_path, most_bytes=most_bytes, write=lambda fd, lines: len(lines))
+    size = len(line(0, error_message="x" * 30_000)) + 1
+    count = segment_bytes // size - 1
+    fill(journal, count, error_message="x" * 30_000)
+    assert journal.written.segment == 0
+    fill(journal, 3, error_message="x" * 30_000)
+    assert journal.written.segment > 0
+    journal.close()

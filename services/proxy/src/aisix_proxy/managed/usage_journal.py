@@ -28,6 +28,9 @@ from .usage_stream import Claim, Written, claim, segment_path
 
 SEGMENT_BYTES: Final = 4 << 20
 SMALLEST_SEGMENT: Final = 64 << 10
+LARGEST_SEGMENT: Final = 64 << 20
+_MOST_SEGMENTS: Final = 256
+"""That a full folder should have: each batch that is shipped looks at all of them."""
 SEGMENT_SECONDS: Final = 3600.0
 """A segment that is older is not added to: events go out of date by segments."""
 MOST_HELD_BYTES: Final = 8 << 20
@@ -60,7 +63,8 @@ class UsageJournal:
         """Set when a batch of events has come since it was set last."""
         self._metrics = metrics
         self._log = log
-        self._segment_bytes = min(SEGMENT_BYTES, max(SMALLEST_SEGMENT, most_bytes // 8))
+        large = min(max(SEGMENT_BYTES, most_bytes // _MOST_SEGMENTS), LARGEST_SEGMENT)
+        self._segment_bytes = min(large, max(SMALLEST_SEGMENT, most_bytes // 8))
         self._segment_seconds = min(SEGMENT_SECONDS, most_seconds / 4)
         self._monotonic = monotonic
         self._write_to = write
