@@ -13,15 +13,18 @@ SECONDS = 3.0
 TRIES = 3
 
 
-def reached(host: str, port: int) -> bool:
-    """Whether a connection can be opened: a packet that is dropped is the usual way to refuse one."""
+def reached(host: str, port: int) -> str:
+    """`REACHED` where a connection can be opened, else why not. Packets that are dropped are the usual way to refuse."""
+    found = "refused"
     for _ in range(TRIES):
         try:
             with socket.create_connection((host, port), SECONDS):
-                return True
+                return "REACHED"
+        except socket.gaierror:
+            found = "no name"
         except OSError:
-            continue
-    return False
+            found = "refused"
+    return found
 
 
 def main(environ: Mapping[str, str]) -> int:
@@ -30,9 +33,9 @@ def main(environ: Mapping[str, str]) -> int:
     for target in environ["TARGETS"].split():
         name, _, place = target.partition("=")
         host, _, port = place.rpartition(":")
-        open_ = reached(host, int(port))
-        opened += [name] * open_
-        sys.stdout.write(f"{'REACHED' if open_ else 'ok     '} {name} ({place})\n")
+        found = reached(host, int(port))
+        opened += [name] * (found == "REACHED")
+        sys.stdout.write(f"{found} {name} ({place})\n")
     if not opened:
         sys.stdout.write("None of them can be reached from a pod without the release's labels.\n")
         return 0
