@@ -80,7 +80,7 @@ def _etcd_auth(options: argparse.Namespace, job: Job, environ: Mapping[str, str]
 
 
 def _etcd_maintain(options: argparse.Namespace, job: Job, environ: Mapping[str, str]) -> None:
-    maintain(_as_root(options, job), keep_revisions=options.keep_revisions, quota_bytes=options.quota_bytes, say=_say)
+    maintain(_as_root(options, job), job, keep_revisions=options.keep_revisions, quota_bytes=options.quota_bytes)
 
 
 def _etcd_backup(options: argparse.Namespace, job: Job, environ: Mapping[str, str]) -> None:

@@ -45,12 +45,14 @@ def make_authority(name: str, now: datetime) -> Pair:
 def issue(authority: Pair, name: str, hosts: Sequence[str], now: datetime) -> Pair:
     """A certificate for `hosts` (names, wildcards, addresses), for both ends of a link; without hosts: a client's.
 
+    A client's has no common name: etcd would take it for a user's, and its HTTP API refuses whoever has one.
     Raises Failed when `authority` is none.
     """
     issuer, issuer_key = _authority(authority)
     key = ec.generate_private_key(ec.SECP256R1())
     ends = min(now + timedelta(days=LEAF_DAYS), issuer.not_valid_after_utc)
-    builder = _certificate(_named(name), issuer.subject, key, now, LEAF_DAYS, ends)
+    subject = _named(name) if hosts else _unnamed(name)
+    builder = _certificate(subject, issuer.subject, key, now, LEAF_DAYS, ends)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
     uses = [ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -126,6 +128,15 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 def _named(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
+
+
+def _unnamed(unit: str) -> x509.Name:
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "AISIX etcd"),
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit[:64]),
+        ]
+    )
 
 
 def _host(text: str) -> x509.GeneralName:

@@ -134,8 +134,7 @@ class _Making:
 def _ensure_tls(tls: EtcdTls, making: _Making, now: datetime) -> None:
     leaves: dict[str, tuple[str, tuple[str, ...]]] = {tls.server: ("aisix-etcd-member", tls.hosts)}
     for component, secret in tls.clients.items():
-        # Not the name of an etcd user: etcd would take the certificate alone for that user.
-        leaves[secret] = (f"{component}.client.aisix-etcd", ())
+        leaves[secret] = (component, ())
     found = {name: making.store.get(name) for name in leaves}
     if making.store.get(tls.authority) is None and any(found.values()):
         raise Failed(

@@ -17,9 +17,19 @@ from .progress import Failed, Job, Later
 
 SECONDS: Final = 30.0
 """One call may take."""
-_LATER_CODES: Final = frozenset({4, 14})
-"""gRPC's DEADLINE_EXCEEDED and UNAVAILABLE."""
-_LATER_TEXTS: Final = ("request timed out", "no leader", "leader changed", "too many requests")
+_LATER_TEXTS: Final = (
+    "request timed out",
+    "no leader",
+    "leader changed",
+    "too many requests",
+    "connection error",  # the gateway speaks to its own member, which may not listen yet
+    "context deadline exceeded",
+    "transport is closing",
+    "server stopped",
+    "status 502",
+    "status 503",
+    "status 504",
+)
 _STALE: Final = ("invalid auth token", "revision in header is old", "user name is empty")
 
 
@@ -89,10 +99,12 @@ class EtcdApi:
         try:
             connection.request("POST", path, json.dumps(document).encode(), self._headers())
             answer = connection.getresponse()
+            if answer.status != 200:
+                raise Refused(_reason(answer.status, answer.read()))
             while line := answer.readline():
                 message = json.loads(line)
-                if (error := message.get("error")) is not None:
-                    raise Refused(error["message"] if isinstance(error, dict) else str(error))
+                if message.get("error") is not None:
+                    raise Refused(_reason(answer.status, line))
                 yield message.get("result", {})
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise Failed(f"etcd at {member} broke off in the middle ({type(error).__name__}): run this again")
@@ -118,18 +130,18 @@ class EtcdApi:
             raise Later(f"{endpoint} is not reached ({type(error).__name__})")
         finally:
             connection.close()
-        try:
-            parsed = json.loads(text)
-        except ValueError:
-            raise Later(f"{endpoint} answers {status} without JSON")
-        if not isinstance(parsed, dict):
-            raise Later(f"{endpoint} answers {status} without an object")
         if status != 200:
-            reason = str(parsed.get("message") or parsed.get("error") or f"status {status}")
-            if parsed.get("code") in _LATER_CODES or any(later in reason for later in _LATER_TEXTS):
+            reason = _reason(status, text)
+            if any(later in reason for later in _LATER_TEXTS):
                 self._turn += 1
                 raise Later(f"{endpoint} is not ready ({reason})")
             raise Refused(reason)
+        try:
+            parsed = json.loads(text)
+        except ValueError:
+            parsed = None
+        if not isinstance(parsed, dict):
+            raise Later(f"{endpoint} answers without a JSON object")
         return parsed
 
     def _connect(self, endpoint: str) -> http.client.HTTPConnection:
@@ -149,6 +161,16 @@ class EtcdApi:
     def _headers(self) -> dict[str, str]:
         headers = {"Content-Type": "application/json"}
         return {**headers, "Authorization": self._token} if self._token else headers
+
+
+def _reason(status: int, body: bytes) -> str:
+    """Why etcd did not do it, whichever of its releases says it."""
+    try:
+        said = json.loads(body)
+        said = said.get("error", said) if isinstance(said.get("error"), dict) else said
+        return str(said.get("message") or said["error"])
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return f"status {status}"
 
 
 def encoded(text: str) -> str:

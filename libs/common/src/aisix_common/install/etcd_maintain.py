@@ -4,49 +4,37 @@ etcd compacts itself (the chart sets that up), but only a defragmentation makes 
 answer while it runs: one at a time, the leader last.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from .etcd_api import EtcdApi, Refused
-from .progress import Failed
+from .progress import Failed, Job
 
-_WORTH_IT: Final = 0.1
-"""Part of the file that must be free."""
 _ROOM: Final = 0.9
 """Part of the quota that may be used when the alarm is lifted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """A member's file, in bytes."""
-
-    whole: int
-    used: int
-
-
-def maintain(etcd: EtcdApi, *, keep_revisions: int, quota_bytes: int, say: Callable[[str], None]) -> None:
+def maintain(etcd: EtcdApi, job: Job, *, keep_revisions: int, quota_bytes: int) -> None:
     """Compact to `keep_revisions` revisions before now, defragment every member, lift the alarm. Raises Failed."""
     try:
-        _compact(etcd, keep_revisions, say)
+        _compact(etcd, job, keep_revisions)
         for member in _leader_last(etcd):
-            _defragment(etcd, member, say)
-        _lift(etcd, quota_bytes, say)
+            _defragment(etcd, member, job)
+        _lift(etcd, quota_bytes, job)
     except Refused as refused:
         raise Failed(f"etcd refused: {refused}")
 
 
-def _compact(etcd: EtcdApi, keep: int, say: Callable[[str], None]) -> None:
+def _compact(etcd: EtcdApi, job: Job, keep: int) -> None:
     now = int(etcd.call("/v3/maintenance/status", {})["header"]["revision"])
     if (revision := now - keep) <= 0:
         return
     try:
         etcd.call("/v3/kv/compaction", {"revision": revision, "physical": True})
-        say(f"history before revision {revision} is forgotten")
+        job.say(f"history before revision {revision} is forgotten")
     except Refused as refused:
         if "compacted" not in str(refused):
             raise
-        say("history is short already")
+        job.say("history is short already")
 
 
 def _leader_last(etcd: EtcdApi) -> list[str]:
@@ -57,36 +45,32 @@ def _leader_last(etcd: EtcdApi) -> list[str]:
     return sorted(etcd.endpoints, key=lambda member: leads[member])
 
 
-def _size(etcd: EtcdApi, member: str) -> Size:
-    status = etcd.call("/v3/maintenance/status", {}, member)
-    whole = int(status.get("dbSize", 0))
-    return Size(whole, int(status.get("dbSizeInUse", whole)))
+def _size(etcd: EtcdApi, member: str) -> int:
+    """Bytes of a member's file. How much of it is free is not asked for: an etcd that is full no longer counts it."""
+    return int(etcd.call("/v3/maintenance/status", {}, member).get("dbSize", 0))
 
 
-def _defragment(etcd: EtcdApi, member: str, say: Callable[[str], None]) -> None:
+def _defragment(etcd: EtcdApi, member: str, job: Job) -> None:
     before = _size(etcd, member)
-    if before.whole - before.used < before.whole * _WORTH_IT:
-        say(f"{member}: {_mib(before.whole)} MiB, nothing to gain")
-        return
     etcd.call("/v3/maintenance/defragment", {}, member)
-    say(f"{member}: {_mib(before.whole)} MiB, now {_mib(_size(etcd, member).whole)} MiB")
+    job.say(f"{member}: {_mib(before)} MiB, now {_mib(_size(etcd, member))} MiB")
 
 
-def _lift(etcd: EtcdApi, quota_bytes: int, say: Callable[[str], None]) -> None:
+def _lift(etcd: EtcdApi, quota_bytes: int, job: Job) -> None:
     raised = etcd.call("/v3/maintenance/alarm", {"action": "GET"}).get("alarms") or ()
     full = [alarm for alarm in raised if alarm.get("alarm") == "NOSPACE"]
     if any(alarm.get("alarm") == "CORRUPT" for alarm in raised):
         raise Failed("a member of etcd is corrupt: see docs/guides/etcd.md, Replacing a member")
     if not full:
         return
-    largest = max(_size(etcd, member).whole for member in etcd.endpoints)
+    largest = max(_size(etcd, member) for member in etcd.endpoints)
     if quota_bytes and largest > quota_bytes * _ROOM:
         raise Failed(
             f"etcd is full: {_mib(largest)} MiB are in use. Raise etcd.bundled.quotaBytes, then run this again"
         )
     for alarm in full:
         etcd.call("/v3/maintenance/alarm", {"action": "DEACTIVATE", "memberID": alarm["memberID"], "alarm": "NOSPACE"})
-    say("the alarm of a full disk is lifted")
+    job.say("the alarm of a full disk is lifted")
 
 
 def _mib(size: int) -> str:
