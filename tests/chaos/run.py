@@ -1,7 +1,7 @@
 """One run: a managed gateway of two proxies and two agents under load, parts of it killed one after the other.
 
 What must hold in the end: the local rows are the Cloud's; every answer that a caller got whole has its usage event at
-the Cloud; no event says two things; nobody who lost the lead wrote.
+the Cloud; no event says two things, and no answer is counted twice.
 """
 
 import asyncio
