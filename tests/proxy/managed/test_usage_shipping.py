@@ -184,6 +184,27 @@ async def test_an_outbox_that_nobody_empties_holds_a_bounded_part(tmp_path: Path
     assert [line["event"] for line in told][1:] == ["the cloud agent takes usage events again"]
 
 
+async def test_a_stream_that_cannot_be_had_keeps_nobody_from_the_others(tmp_path: Path, outbox: OutboxRows) -> None:
+    names = []
+    for number in range(3):
+        journal = journal_in(tmp_path)
+        fill(journal, 2, 2 * number)
+        journal.close()
+        names.append(journal.stream)
+    bad = tmp_path / "5-bad"
+    bad.mkdir()
+    (bad / LOCK).symlink_to(tmp_path / "elsewhere")
+    for before, after in zip(names, ("1-first", "4-second", "9-last"), strict=True):
+        (tmp_path / before).rename(tmp_path / after)
+    with capture_logs() as told:
+        async with living(tmp_path, outbox) as process:
+            await until(shipped(process, 6))
+            await process.shipping._sweep()
+            await until(lambda: set(os.listdir(tmp_path)) == {"5-bad", process.journal.stream})
+    assert await outbox.events() == list(range(6))
+    assert [line["event"] for line in told] == ["journals of others cannot be taken over"]
+
+
 async def test_one_stream_that_waits_and_one_that_does_not_are_told_of_once(tmp_path: Path, outbox: OutboxRows) -> None:
     process = Process(tmp_path, outbox, Clock())
     gone = journal_in(tmp_path)

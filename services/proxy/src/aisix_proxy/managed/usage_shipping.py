@@ -78,6 +78,8 @@ class UsageShipping:
         self._folder: Final = journal.folder.parent
         self._own = StreamShipping(self._way, journal.folder, lambda: journal.written)
         self._orphans: list[_Orphan] = []
+        self._unclaimed = ""
+        """Why a stream that is nobody's could not be had."""
         self._bytes = 0
         self._troubles: set[str] = set()
         self._full: set[str] = set()
@@ -161,9 +163,12 @@ class UsageShipping:
     async def _take_over(self) -> None:
         while True:
             try:
+                self._unclaimed = ""
                 self._orphans += await self._way.on_disk(self._claim)
             except OSError as error:
-                self._told("claim", "journals of others cannot be taken over", reason=str(error))
+                self._unclaimed = str(error)
+            if self._unclaimed:
+                self._told("claim", "journals of others cannot be taken over", reason=self._unclaimed)
             else:
                 self._over("claim", "journals of others are taken over again")
             for orphan in list(self._orphans):
@@ -186,7 +191,12 @@ class UsageShipping:
         for folder in usage_stream.streams(self._folder):
             if len(self._orphans) + len(found) >= MOST_CLAIMED:
                 break
-            if folder != self._journal.folder and (claim := usage_stream.claim(folder)) is not None:
+            try:
+                claim = usage_stream.claim(folder) if folder != self._journal.folder else None
+            except OSError as error:  # one that is not ours to read keeps us from no other
+                self._unclaimed = str(error)
+                continue
+            if claim is not None:
                 found.append(_Orphan(claim, StreamShipping(self._way, folder)))
         return found
 

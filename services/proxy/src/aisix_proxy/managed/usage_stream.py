@@ -204,8 +204,11 @@ def remove(folder: Path, position: int) -> None:
 
 
 def free(folder: Path) -> bool:
-    """Whether nobody holds the stream: its process is gone. Raises OSError."""
-    ours = claim(folder)
+    """Whether nobody holds the stream: its process is gone. One that cannot be had is somebody's."""
+    try:
+        ours = claim(folder)
+    except OSError:
+        return False
     if ours is not None:
         ours.close()
     return ours is not None
