@@ -1,10 +1,14 @@
 """Rows page by page are all rows, at one revision."""
 
+from collections.abc import Sequence
+
 import pytest
 
-from aisix_common.errors import Compacted
-from aisix_common.store.client import EtcdClient
+from aisix_common.errors import Compacted, StoreUnavailable
+from aisix_common.store import etcd_pb2 as pb
+from aisix_common.store.client import EtcdClient, EtcdOptions
 from aisix_common.store.pages import pages
+from aisix_common.store.watch import list_all
 
 from tests.support.etcd import EtcdServer
 
@@ -46,3 +50,42 @@ async def test_keys_that_are_no_text_end(client: EtcdClient, etcd: EtcdServer, e
         etcd.ctl("put", f"{etcd_prefix}/{last}", "v")
     found = [row async for page in pages(client, f"{etcd_prefix}/", limit=1) for row in page.rows]
     assert [row.key for row in found] == [f"{etcd_prefix}/\ufffd"] * 2
+
+
+def page(*names: str, more: bool = False, count: int = 0) -> pb.RangeResponse:
+    return pb.RangeResponse(kvs=[pb.KeyValue(key=f"/p/{name}".encode()) for name in names], more=more, count=count)
+
+
+CONTRADICTIONS = {
+    "more of nothing": [page(more=True)],
+    "more of nothing, later": [page("a", more=True), page(more=True)],
+    "fewer than there are": [page("a", count=2)],
+    "all but one of which are missing": [page("a", more=True, count=3), page("b", count=2)],
+    "the same for ever": [page("a", "b", more=True), page("a", "b", more=True)],
+}
+
+
+class Facade(EtcdClient):
+    """Answers as it likes."""
+
+    def __init__(self, answers: Sequence[pb.RangeResponse]) -> None:
+        super().__init__(EtcdOptions(endpoints=("http://127.0.0.1:1",)))
+        self._answers = iter(answers)
+
+    async def read(self, request: pb.RangeRequest, *, patient: bool = True) -> pb.RangeResponse:
+        return next(self._answers)
+
+
+@pytest.mark.parametrize("answers", CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+async def test_a_part_does_not_pass_for_all(answers: Sequence[pb.RangeResponse]) -> None:
+    async with Facade(answers) as client:
+        with pytest.raises(StoreUnavailable, match="other rows"):
+            _ = [found async for found in pages(client, "/p/")]
+    async with Facade(answers) as client:
+        with pytest.raises(StoreUnavailable, match="other rows"):
+            await list_all(client, "/p/")
+
+
+async def test_a_facade_need_not_count() -> None:
+    async with Facade([page("a", more=True), page("b")]) as client:
+        assert [len(found.rows) async for found in pages(client, "/p/")] == [1, 1]

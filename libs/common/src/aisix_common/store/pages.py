@@ -24,14 +24,23 @@ async def pages(
     start, end = span(prefix, prefix=True)
     cluster = 0
     while True:
-        answer = await client.read(
-            pb.RangeRequest(key=start, range_end=end, limit=limit, revision=revision), patient=False
-        )
+        request = pb.RangeRequest(key=start, range_end=end, limit=limit, revision=revision)
+        answer = await client.read(request, patient=False)
         cluster = cluster or answer.header.cluster_id
         if answer.header.cluster_id != cluster:
             raise StoreUnavailable("etcd was replaced while it was read")
         revision = revision or answer.header.revision
+        last = is_last(request, answer)
         yield RangeResult(rows(answer.kvs), revision, answer.more, answer.count)
-        if not (answer.more and answer.kvs):
+        if last:
             return
         start = answer.kvs[-1].key + b"\0"  # not from the text: what is no UTF-8 would be read again for ever
+
+
+def is_last(request: pb.RangeRequest, answer: pb.RangeResponse) -> bool:
+    """Whether no page follows this one. Raises StoreUnavailable for an answer that contradicts the question or itself,
+    as a façade may give it: a part must not pass for all, nor the same page come for ever."""
+    short = not answer.kvs if answer.more else answer.count > len(answer.kvs)
+    if short or (answer.kvs and answer.kvs[0].key < request.key):
+        raise StoreUnavailable("what answers as etcd gave other rows than it says there are")
+    return not answer.more

@@ -18,6 +18,7 @@ from .backoff import Backoff
 from .client import EtcdClient, WatchCall
 from .history import History, HistoryBroken
 from .messages import row, span
+from .pages import is_last
 from .types import KeyValue, Listing, Lost, WatchEvent
 
 
@@ -86,7 +87,8 @@ async def list_all(client: EtcdClient, prefix: str, tuning: WatchTuning = DEFAUL
 
 async def _list(client: EtcdClient, prefix: str, tuning: WatchTuning) -> tuple[Listing, History]:
     start, end = span(prefix, prefix=True)
-    first = answer = await client.read(pb.RangeRequest(key=start, range_end=end, limit=tuning.page), patient=False)
+    request = pb.RangeRequest(key=start, range_end=end, limit=tuning.page)
+    first = answer = await client.read(request, patient=False)
     rows: list[KeyValue] = []
     newest: pb.KeyValue | None = None
     while True:
@@ -98,7 +100,7 @@ async def _list(client: EtcdClient, prefix: str, tuning: WatchTuning) -> tuple[L
                 if newest is None or kv.mod_revision > newest.mod_revision:
                     newest = kv
             await asyncio.sleep(0)
-        if not answer.more:
+        if is_last(request, answer):
             break
         request = pb.RangeRequest(
             key=answer.kvs[-1].key + b"\0", range_end=end, limit=tuning.page, revision=first.header.revision
