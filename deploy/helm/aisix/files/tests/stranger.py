@@ -14,7 +14,7 @@ TRIES = 3
 
 
 def reached(host: str, port: int) -> str:
-    """`REACHED` where a connection can be opened, else why not. Packets that are dropped are the usual way to refuse."""
+    """`REACHED` where a connection can be opened, else why not. The usual way to refuse is to drop packets."""
     found = "refused"
     for _ in range(TRIES):
         try:
