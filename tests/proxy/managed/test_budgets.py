@@ -17,8 +17,8 @@ from aisix_common.store.options import EtcdOptions
 from aisix_common.store.types import Changes, KeyValue
 from aisix_common.store.watch import list_and_watch
 from aisix_common.tasks import TaskOwner
-from aisix_proxy.managed.budgets import MOST_WAITING, RECENT_SECONDS, WAIT_SECONDS, Budgets
-from aisix_proxy.managed.decisions import ALLOWED, EXPIRED, UNREACHED, Verdict
+from aisix_proxy.managed.budgets import MOST_WAITING, WAIT_SECONDS, Budgets
+from aisix_proxy.managed.decisions import ALLOWED, EXPIRED, RECENT_SECONDS, UNREACHED, Verdict
 
 from tests.support.builders import Clock
 from tests.support.etcd import EtcdServer

@@ -104,7 +104,8 @@ class Managed(Section, frozen=True, kw_only=True):
     """Seconds between two heartbeats; values outside 5 to 300 are moved to the nearer end."""
     budget_stale_max_secs: Count = 600
     """Seconds for which the Cloud's last word on a key's budget counts while it cannot be asked; after that the key's
-    fail mode decides. `AISIX_DP_BUDGET_STALE_MAX_SECONDS`, as older gateways spell it, sets it too."""
+    fail mode decides. Less than 40 counts as 40. `AISIX_DP_BUDGET_STALE_MAX_SECONDS`, as older gateways spell it, sets
+    it too."""
     usage: Usage = Usage()
     """Usage events."""
     metrics_addr: OptionalBind = Address("0.0.0.0", 9092)  # noqa: S104 - scraped from elsewhere

@@ -15,19 +15,17 @@ from typing import Final
 
 from aisix_common.clock import Clock
 from aisix_common.logs import Logger
-from aisix_common.managed.budgets import FRESH_SECONDS, MOST_KEYS, REFRESH_SECONDS, Budget, decided_root
+from aisix_common.managed.budgets import MOST_KEYS, Budget, decided_root
 from aisix_common.store.client import EtcdClient
 from aisix_common.store.types import Changes, Deleted, KeyValue, Listing, Lost
 from aisix_common.store.watch import DEFAULT_TUNING, WatchTuning, list_and_watch
 from aisix_common.tasks import TaskOwner
 
 from .asking import Asking
-from .decisions import Decisions, Verdict
+from .decisions import RECENT_SECONDS, Decisions, Verdict
 
 WAIT_SECONDS: Final = 0.25
 """A request waits no longer for the Cloud's word on its key."""
-RECENT_SECONDS: Final = REFRESH_SECONDS + 2 * FRESH_SECONDS
-"""Older than a decision of a key in use gets while the Cloud answers: it is worth waiting for a newer one."""
 MOST_WAITING: Final = 4096
 """Requests that wait; one more is answered by what is known."""
 _PRUNE_SECONDS: Final = 60.0
@@ -124,7 +122,7 @@ class Budgets:
         if id in self._pending or len(self._pending) >= MOST_KEYS:
             return
         now = self._set_time()
-        if self._decisions.age(id, now) < RECENT_SECONDS and self._decisions.counts(id, now):
+        if self._decisions.age(id, now) < RECENT_SECONDS:
             return
         self._pending[id] = _Pending(asyncio.get_running_loop().call_later(WAIT_SECONDS, self._settle, id))
 

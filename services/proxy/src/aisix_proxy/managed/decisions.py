@@ -1,7 +1,8 @@
 """What the Cloud said of caller keys, and what that means now (control-plane 6.5). No I/O.
 
-A decision counts while it is younger than `managed.budget_stale_max_secs`; after that its fail mode does. Ages are
-taken between the agent's clock and ours: clocks that differ by seconds do not matter, ten minutes would.
+A decision counts while it is younger than `managed.budget_stale_max_secs`, and as long as it may be that old although
+the Cloud answers (RECENT_SECONDS); after that its fail mode does. Ages are taken between the agent's clock and ours:
+clocks that differ by seconds do not matter, ten minutes would.
 """
 
 from collections.abc import Iterator
@@ -11,10 +12,23 @@ from typing import Final
 import msgspec
 
 from aisix_common.logs import Logger
-from aisix_common.managed.budgets import MOST_KEYS, SHARDS, Budget, Decided, Decision, Denial, decided_root, shard_of
+from aisix_common.managed.budgets import (
+    FRESH_SECONDS,
+    MOST_KEYS,
+    REFRESH_SECONDS,
+    SHARDS,
+    Budget,
+    Decided,
+    Decision,
+    Denial,
+    decided_root,
+    shard_of,
+)
 from aisix_common.store.types import Deleted, KeyValue, Listing
 
 NO_DENIAL: Final = Denial()
+RECENT_SECONDS: Final = REFRESH_SECONDS + 2 * FRESH_SECONDS
+"""No decision of a key in use gets older than that while the Cloud answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +64,7 @@ class Decisions:
 
     def __init__(self, run_root: str, stale_max_secs: float, log: Logger) -> None:
         self._root = decided_root(run_root)
-        self._stale_max = stale_max_secs
+        self._stale_max = max(stale_max_secs, RECENT_SECONDS)
         self._log = log
         self._known: dict[str, _Known] = {}
         self._shards: dict[int, frozenset[str]] = {}
