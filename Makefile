@@ -20,7 +20,7 @@ BENCH_ARGS ?=
 KILLS ?= 200
 SEED ?= 1
 
-.PHONY: help setup run run-managed test test-all e2e bench chaos lint types contracts check docs golden proto stats clean readme
+.PHONY: help setup run run-managed test test-all e2e chart bench chaos lint types contracts check docs golden proto stats clean readme
 
 help: ## print this list
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -60,6 +60,10 @@ test-all: $(STAMP) ## every test
 e2e: $(STAMP) ## only the tests that use real processes and the official SDK
 	@$(BIN)/python -m pytest tests/e2e $(PYTEST_ARGS)
 
+chart: $(STAMP) ## the Helm chart: rendered by Helm 4 and 3 for the oldest and newest Kubernetes, and looked at closely
+	@$(BIN)/python -m tests.deploy.tools
+	@$(PYTEST) tests/deploy/test_chart_*.py $(PYTEST_ARGS)
+
 bench: $(STAMP) ## CPU per request and per stream event beside a bare aiohttp relay
 	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
@@ -79,12 +83,14 @@ contracts: $(STAMP) ## who may import whom
 readme: $(STAMP) ## the README's commands in a fresh clone
 	@$(BIN)/python -m tests.readme
 
-check: lint types contracts test-all readme ## all that CI runs
+check: lint types contracts test-all readme ## all that CI runs (test-all has what `make chart` runs)
 
-docs: $(STAMP) ## regenerate docs/reference from the code
+docs: $(STAMP) ## regenerate docs/reference from the code, and the chart's schema and README from its values
 	@$(BIN)/python -m aisix_common.settings.reference > docs/reference/configuration.md
 	@$(BIN)/python -m tests.house.metrics_reference > docs/reference/metrics.md
 	@$(BIN)/python -m pytest -q tests/admin/test_openapi.py --update-golden
+	@$(BIN)/python -m tests.deploy.values_schema > deploy/helm/aisix/values.schema.json
+	@$(BIN)/python -m tests.deploy.readme > deploy/helm/aisix/README.md
 
 golden: docs ## refresh every golden file from the code; review the diff
 	@$(BIN)/python -m pytest -q tests --update-golden $(PYTEST_ARGS)

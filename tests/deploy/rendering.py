@@ -107,10 +107,10 @@ def run_template(values: str, helm: str, kubernetes: str, arguments: tuple[str, 
     return run_helm(helm, [*command, "--values", "-", *arguments], values)
 
 
-def notes(values: Mapping[str, Any], helm: str = "helm4") -> str:
-    """What the operator reads after an installation."""
+def notes(values: Mapping[str, Any]) -> str:
+    """What the operator reads after an installation. By Helm 4: Helm 3 does not tell without a cluster."""
     arguments = ["install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--dry-run=client", "--values", "-"]
-    text = run_helm(helm, arguments, json.dumps(values))
+    text = run_helm("helm4", arguments, json.dumps(values))
     return text.partition("\nNOTES:\n")[2]
 
 
