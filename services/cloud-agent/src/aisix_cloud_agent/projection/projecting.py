@@ -84,7 +84,7 @@ class Following:
         self._planned_with: Keyring | None = None
         """The keyring of the last whole plan."""
         self._ours = False
-        """Whether the local rows were found to be ours, or nobody's: else nothing of them is deleted."""
+        """Whether the local rows were found to be ours, or nobody's: else none is deleted."""
 
     async def watch(self, root: int) -> None:
         """Bring what happens under a root into the inbox, until cancelled."""
@@ -214,6 +214,7 @@ class Following:
                 await asyncio.to_thread(listed.local, rows)
         plan = await asyncio.to_thread(listed.plan, confirmed)
         if not isinstance(plan, Plan):
+            self._ours = isinstance(plan, Suspicious)
             return plan
         before = listed.rows
         del listed
