@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
 import grpc
 import pytest
@@ -20,9 +19,10 @@ from aisix_cloud_agent.projection.cloud_rows import (
     whole,
 )
 from aisix_common.errors import StoreRejected
+from aisix_common.store import etcd_pb2 as pb
 from aisix_common.store.client import EtcdClient, EtcdOptions
 from aisix_common.store.failures import typed
-from aisix_common.store.types import Changes, Deleted, KeyValue, Listing, RangeResult
+from aisix_common.store.types import Changes, Deleted, KeyValue, Listing
 
 from tests.support.etcd import EtcdServer, free_port
 
@@ -165,10 +165,10 @@ async def test_who_does_not_answer_gives_no_list() -> None:
 class Facade(EtcdClient):
     """Of a Cloud that knows no other roots than its own."""
 
-    async def page(self, prefix: str, **_: Any) -> RangeResult:
-        if prefix == "/b/":
+    async def read(self, request: pb.RangeRequest, *, patient: bool = True) -> pb.RangeResponse:
+        if request.key == b"/b/":
             raise StoreRejected("no such range")
-        return RangeResult((), 1, False, 0)
+        return pb.RangeResponse()
 
 
 async def test_a_cloud_may_say_in_its_own_words_that_it_serves_no_ext_root() -> None:

@@ -43,16 +43,21 @@ async def serves_ext(client: EtcdClient, prefixes: Sequence[str]) -> bool:
     """Whether the Cloud lets us read the second of `prefixes`, the ext root. Raises CloudAway unless it answers, and
     CloudDenies where it lets us read nothing at all."""
     try:
-        await client.page(prefixes[1], limit=1)
+        await _look_at(client, prefixes[1])
     except (StoreDenied, StoreRejected):
         try:
-            await client.page(prefixes[0], limit=1)
+            await _look_at(client, prefixes[0])
         except StoreError as error:
             raise _away(error)
         return False
     except StoreError as error:
         raise _away(error)
     return True
+
+
+async def _look_at(client: EtcdClient, prefix: str) -> None:
+    async with aclosing(pages(client, prefix, limit=1)) as read:
+        await anext(read)
 
 
 async def whole(client: EtcdClient, prefixes: Sequence[str], known: dict[int, Listing], newest: int) -> Listing:
