@@ -240,14 +240,15 @@ class UsageShipping:
         """In the thread: delete what is over the bounds and ours, or nobody's (of the streams of processes that are
         gone only MOST_CLAIMED are ours). Bytes that are left of ours, and events lost."""
         folders = usage_stream.streams(self._folder)
-        nobodys = {folder.name for folder in folders if folder.name not in held and usage_stream.free(folder)}
         segments = [segment for folder in folders for segment in usage_stream.segments(folder)]
         keep = {name: one.written.segment if one.written else _NONE for name, one in held.items()}
+        bounds, oldest = self._usage, now - self._usage.max_age_secs
+        over = sum(segment.size for segment in segments) > bounds.max_bytes or any(s.touched < oldest for s in segments)
+        nobodys = {each.name for each in folders if over and each.name not in held and usage_stream.free(each)}
         keep |= dict.fromkeys(nobodys, _NONE)
         lost: dict[Loss, int] = {}
         gone = set()
-        bounds = self._usage
-        for found in excess(segments, keep, oldest=now - bounds.max_age_secs, most_bytes=bounds.max_bytes):
+        for found in excess(segments, keep, oldest=oldest, most_bytes=bounds.max_bytes):
             segment = found.segment
             if segment.stream in held:
                 events = usage_stream.events_behind(segment, held[segment.stream].reached)
