@@ -1,6 +1,10 @@
 """What the authority signs is taken by Python's strict TLS, and refused where it should be."""
 
+import http.client
 import ssl
+import subprocess
+import time
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +13,11 @@ import pytest
 from cryptography import x509
 
 from aisix_common.install.certificates import LEAF_DAYS, Pair, covers, days_left, issue, make_authority
-from aisix_common.install.progress import Failed
+from aisix_common.install.etcd_api import EtcdApi, Tls
+from aisix_common.install.progress import Failed, Job, Later
+
+from .etcd import certificates
+from tests.support.etcd import binary, free_port
 
 NOW = datetime.now(UTC)
 HOSTS = ("aisix-etcd", "*.aisix-etcd-headless.gw.svc", "127.0.0.1")
@@ -108,3 +116,64 @@ def test_what_is_no_authority_is_refused(what: str) -> None:
     broken = Pair(b"", b"") if what == "nothing" else replace(authority, key=make_authority("x", NOW).key)
     with pytest.raises(Failed, match="authority holds"):
         issue(broken, "member", HOSTS, NOW)
+
+
+@pytest.mark.slow
+def test_members_take_each_other_and_no_client(tmp_path: Path) -> None:
+    """Three members over TLS, set up as the chart does; a client's certificate opens the peers' port to nobody."""
+    made = certificates(tmp_path / "tls")
+    ports = [(free_port(), free_port(), free_port()) for _ in range(3)]
+    everybody = ",".join(f"m{n}=https://localhost:{peer}" for n, (_, peer, _) in enumerate(ports))
+    running = []
+    try:
+        for number, (client, peer, metrics) in enumerate(ports):
+            environ = {
+                "ETCD_NAME": f"m{number}",
+                "ETCD_DATA_DIR": str(tmp_path / f"m{number}"),
+                "ETCD_INITIAL_CLUSTER": everybody,
+                "ETCD_LISTEN_PEER_URLS": f"https://127.0.0.1:{peer}",
+                "ETCD_INITIAL_ADVERTISE_PEER_URLS": f"https://localhost:{peer}",
+                "ETCD_LISTEN_CLIENT_URLS": f"https://127.0.0.1:{client}",
+                "ETCD_ADVERTISE_CLIENT_URLS": f"https://localhost:{client}",
+                "ETCD_LISTEN_METRICS_URLS": f"http://127.0.0.1:{metrics}",
+                "ETCD_PEER_CERT_ALLOWED_CN": "aisix-etcd-member",
+                "ETCD_UNSAFE_NO_FSYNC": "true",
+            }
+            for of in ("", "PEER_"):
+                environ[f"ETCD_{of}CERT_FILE"] = str(made.server_cert)
+                environ[f"ETCD_{of}KEY_FILE"] = str(made.server_key)
+                environ[f"ETCD_{of}TRUSTED_CA_FILE"] = str(made.ca)
+                environ[f"ETCD_{of}CLIENT_CERT_AUTH"] = "true"
+            log = (tmp_path / f"m{number}.log").open("wb")
+            running.append(subprocess.Popen([binary("etcd")], env=environ, stdout=log, stderr=log))
+            log.close()
+        job = Job(lambda line: None, time.monotonic() + 30)
+        files = Tls(made.ca, made.client_cert, made.client_key)
+        etcd = EtcdApi([f"https://localhost:{client}" for client, _, _ in ports], files, job)
+        status = job.patiently("quorum", lambda: _led(etcd))
+        assert status["leader"] != "0"
+        for pair, expected in (((made.server_cert, made.server_key), 200), ((made.client_cert, made.client_key), 0)):
+            assert _members(Tls(made.ca, *pair), ports[0][1]) == expected
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def _led(etcd: EtcdApi) -> Mapping[str, str]:
+    status = etcd.call("/v3/maintenance/status", {})
+    if status.get("leader", "0") == "0":
+        raise Later("no leader yet")
+    return status
+
+
+def _members(tls: Tls, peer_port: int) -> int:
+    """The status of a peer's question, 0 where the handshake fails."""
+    connection = http.client.HTTPSConnection("localhost", peer_port, context=tls.context(), timeout=5)
+    try:
+        connection.request("GET", "/members")
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()

@@ -61,3 +61,11 @@ def test_what_is_no_endpoint_is_said(told: Told) -> None:
 def test_keys_as_the_api_has_them() -> None:
     assert decoded(encoded("/aisix/")) == "/aisix/"
     assert decoded("/w==") == "\\xff"
+
+
+def test_a_common_name_in_a_clients_certificate_is_explained(tmp_path: Path, told: Told) -> None:
+    with served(tmp_path) as (server, made):
+        server.enable_auth("root", "secret")
+        named = EtcdApi([server.endpoint], Tls(made.ca, made.server_cert, made.server_key), told.job())
+        with pytest.raises(Refused, match="takes no client certificate with a common name"):
+            named.login("root", "secret")

@@ -51,7 +51,7 @@ def test_leaves_the_alarm_where_rows_fill_the_disk(tmp_path: Path, told: Told) -
             for number in range(200):
                 _put(etcd, f"/aisix/{number}", 100_000)
         with pytest.raises(Failed, match=r"Raise etcd\.bundled\.quotaBytes"):
-            maintain(etcd, told.job(), keep_revisions=1, quota_bytes=_QUOTA)
+            maintain(etcd, told.job(), keep_revisions=1, quota_bytes=_QUOTA // 2)
 
 
 @pytest.mark.slow

@@ -16,8 +16,8 @@ def _run(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
 
 def _credentials(folder: Path) -> Path:
     folder.mkdir()
+    (folder / "proxy-user").write_text("gateway")
     for who in ("root", "proxy", "admin", "cloud-agent"):
-        (folder / f"{who}-user").write_text(who)
         (folder / f"{who}-password").write_text(f"{who}-canary\n")
     return folder
 
@@ -49,7 +49,8 @@ def test_users_care_and_backup(fresh_etcd: EtcdServer, tmp_path: Path) -> None:
     common = (f"--endpoint={fresh_etcd.endpoint}", "--credentials", credentials)
     made = _run("etcd-auth", *common, "--prefix=/gw", "--managed")
     assert made.returncode == 0, made.stderr
-    assert "role proxy: read /gw/*" in made.stdout and "user cloud-agent: made" in made.stdout
+    assert "role proxy: read /gw/*" in made.stdout and "user gateway: role proxy" in made.stdout
+    assert "user cloud-agent: made" in made.stdout
     assert "canary" not in made.stdout + made.stderr
     assert _run("etcd-maintain", *common).returncode == 0
     assert _run("etcd-backup", *common, "--folder", str(tmp_path)).returncode == 0
@@ -67,6 +68,7 @@ def test_what_goes_wrong_is_said(tmp_path: Path) -> None:
     assert half.returncode == 1 and "--ca, --cert and --key are needed together" in half.stderr
     unmounted = _run("etcd-auth", "--endpoint=http://x", "--credentials", str(tmp_path))
     assert unmounted.returncode == 1 and "mount the Secret with etcd's credentials" in unmounted.stderr
+    assert "--credentials is needed" in _run("etcd-auth", "--endpoint=http://x").stderr
     assert _run("ensure-secrets").returncode == 1
     assert _run("nonsense").returncode == 2
     assert _run("etcd-backup", "--endpoint=http://x", "--folder=x", "--keep=0").returncode == 2

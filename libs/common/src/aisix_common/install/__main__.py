@@ -73,6 +73,8 @@ def _ensure_secrets(options: argparse.Namespace, job: Job, environ: Mapping[str,
 
 
 def _etcd_auth(options: argparse.Namespace, job: Job, environ: Mapping[str, str]) -> None:
+    if options.credentials is None:
+        raise Failed("--credentials is needed: the folder with everybody's password")
     etcd = Etcd(prefix=options.prefix, env_id=options.env_id)
     granted = roles(etcd, managed=options.managed)
     users = {service: _credential(options.credentials, service) for service in SERVICES if service in granted}
@@ -118,8 +120,9 @@ def _as_root(options: argparse.Namespace, job: Job) -> EtcdApi:
 
 
 def _credential(folder: Path, who: str) -> Credential:
+    named = folder / f"{who}-user"
     try:
-        user = who if who == "root" else (folder / f"{who}-user").read_text().strip()
+        user = named.read_text().strip() if who != "root" and named.exists() else who
         return Credential(user, (folder / f"{who}-password").read_text().strip())
     except OSError as error:
         raise Failed(f"{error.filename} cannot be read ({error.strerror}): mount the Secret with etcd's credentials")
@@ -178,7 +181,10 @@ def _etcd_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cert", type=Path, metavar="FILE", help="our certificate")
     parser.add_argument("--key", type=Path, metavar="FILE", help="its key")
     parser.add_argument(
-        "--credentials", type=Path, metavar="FOLDER", help="with root-password, <service>-user and <service>-password"
+        "--credentials",
+        type=Path,
+        metavar="FOLDER",
+        help="with root-password and <service>-password; <service>-user where its name is another",
     )
 
 

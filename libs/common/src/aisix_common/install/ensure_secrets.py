@@ -63,7 +63,7 @@ class Wanted:
     keyring: tuple[str, tuple[str, ...]] | None = None
     """Secret of the keyring, and the ids in there."""
     etcd_auth: str | None = None
-    """Secret of etcd's users and passwords."""
+    """Secret of the passwords of etcd's users."""
     etcd_tls: EtcdTls | None = None
 
 
@@ -84,12 +84,8 @@ def ensure(wanted: Wanted, store: Store, now: datetime, say: Callable[[str], Non
 
 
 def _credentials() -> dict[str, bytes]:
-    """`<service>-user` and `<service>-password` of everybody, as an external etcd's Secret has them, too."""
-    made = {}
-    for user in ("root", *SERVICES):
-        made[f"{user}-user"] = user.encode()
-        made[f"{user}-password"] = secrets.token_urlsafe(32).encode()
-    return made
+    """`<user>-password` of everybody."""
+    return {f"{user}-password": secrets.token_urlsafe(32).encode() for user in ("root", *SERVICES)}
 
 
 class _Making:

@@ -170,6 +170,8 @@ def _reason(status: int, body: bytes) -> str:
         said = said.get("error", said) if isinstance(said.get("error"), dict) else said
         return str(said.get("message") or said["error"])
     except (ValueError, AttributeError, KeyError, TypeError):
+        if b"CommonName of client" in body:
+            return "its HTTP API takes no client certificate with a common name (CN): issue this one without"
         return f"status {status}"
 
 
