@@ -124,6 +124,7 @@ class Launch:
             *("--listen-client-urls", client, "--advertise-client-urls", client),
             *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
             *("--initial-cluster", f"default={peer}"),
+            *("--auto-compaction-mode", "periodic", "--auto-compaction-retention", "10m"),
         )
         await self.until("etcd", lambda: self.answers(f"{client}/health"))
         return client
