@@ -36,6 +36,7 @@ def changes(*events: Event) -> Changes:
 
 
 EMPTY = Listing((), 1)
+INBOX = Inbox(2, lambda: 0.0)
 
 
 async def listed(roots: int = 2) -> Inbox:
@@ -140,24 +141,33 @@ async def test_a_list_is_of_one_revision(client: EtcdClient, etcd_prefix: str) -
     first = await client.range(roots[0])
     last = await client.put(roots[1] + "2", b"later")
     known = {0: Listing(first.rows, at)}
-    assert await whole(client, roots, known, at) == Listing(
+    assert await whole(client, roots, known, at, INBOX) == Listing(
         (*first.rows, *(await client.range(roots[1], revision=at)).rows), at
     )
     assert known == {}
-    fresh = await whole(client, roots, {0: Listing((), at)}, last)
+    fresh = await whole(client, roots, {0: Listing((), at)}, last, INBOX)
     assert (len(fresh.rows), fresh.revision >= last) == (3, True), "a list older than what was projected is not used"
     both = {0: Listing((), last + 7), 1: Listing((), last + 7)}
-    assert await whole(client, roots, both, last) == Listing((), last + 7)
+    assert await whole(client, roots, both, last, INBOX) == Listing((), last + 7)
     apart = {0: Listing((*first.rows, *first.rows, *first.rows), at), 1: Listing((), last)}
-    newer = await whole(client, roots, apart, at)
+    newer = await whole(client, roots, apart, at, INBOX)
     assert newer.revision >= last, "what is behind a list that its watch has brought is brought by nobody any more"
     assert await serves_ext(client, roots)
+
+
+async def test_a_list_is_given_up_between_two_pages(client: EtcdClient) -> None:
+    async with Facade(EtcdOptions(endpoints=("http://127.0.0.1:1",))) as facade:
+        closed = Inbox(2, lambda: 0.0)
+        closed.close()
+        with pytest.raises(CloudAway, match="followed anew"):
+            await whole(facade, ("/a/", "/c/"), {}, 0, closed)
+        assert await whole(facade, ("/a/", "/c/"), {}, 0, INBOX) == Listing((), 0)
 
 
 async def test_who_does_not_answer_gives_no_list() -> None:
     async with EtcdClient(EtcdOptions(endpoints=(f"http://127.0.0.1:{free_port()}",), request_timeout=1)) as nobody:
         with pytest.raises(CloudAway):
-            await whole(nobody, ("/a/", "/b/"), {}, 0)
+            await whole(nobody, ("/a/", "/b/"), {}, 0, INBOX)
         with pytest.raises(CloudAway):
             await serves_ext(nobody, ("/a/", "/b/"))
 

@@ -60,8 +60,11 @@ async def _look_at(client: EtcdClient, prefix: str) -> None:
         await anext(read)
 
 
-async def whole(client: EtcdClient, prefixes: Sequence[str], known: dict[int, Listing], newest: int) -> Listing:
-    """All rows under `prefixes` at one revision of the Cloud. Raises CloudAway.
+async def whole(
+    client: EtcdClient, prefixes: Sequence[str], known: dict[int, Listing], newest: int, inbox: "Inbox"
+) -> Listing:
+    """All rows under `prefixes` at one revision of the Cloud. Raises CloudAway, also once `inbox` is closed: a client
+    that was replaced is closed soon.
 
     `known`: lists that its watches have brought, by the place of their root; emptied. The newest of them is used if
     it is not older than `newest`, the last revision that was projected; the other roots are read as of its revision:
@@ -81,6 +84,8 @@ async def whole(client: EtcdClient, prefixes: Sequence[str], known: dict[int, Li
                 continue
             async with aclosing(pages(client, prefix, revision=revision)) as read:
                 async for page in read:
+                    if inbox.closed:
+                        raise CloudAway("the Cloud is followed anew")
                     revision = page.revision
                     rows += page.rows
     except StoreError as error:

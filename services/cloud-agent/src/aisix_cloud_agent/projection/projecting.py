@@ -203,7 +203,7 @@ class Following:
             return foreign
         self._ours = True
         self._metrics.alarm("environment", "")
-        cloud = await whole(self._session.etcd, layout.cloud_prefixes, listings, self._newest)
+        cloud = await whole(self._session.etcd, layout.cloud_prefixes, listings, self._newest, self.inbox)
         self._link.worked_well(self._session)
         self._metrics.heard(0)
         revision = cloud.revision
@@ -274,11 +274,11 @@ class Following:
                     return
                 backoff.reset()
                 continue
-            except CloudDenies as error:
-                self._metrics.lost(0, str(error))
-                self.inbox.close()
             except CloudAway as error:
-                self._metrics.lost(0, str(error))
+                if not self.inbox.closed:
+                    self._metrics.lost(0, str(error))
+                if isinstance(error, CloudDenies):
+                    self.inbox.close()
             except StoreError as error:
                 self._metrics.local_trouble(str(error))
             except Conflict:

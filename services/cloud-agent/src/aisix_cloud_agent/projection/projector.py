@@ -92,10 +92,12 @@ class Projector:
         async def replaced() -> None:
             await link.replaced(session)
             following.inbox.close()
+            for watch in watches:
+                watch.cancel()  # its client is closed soon, and what is being written may take longer
 
         async with TaskOwner() as tasks:
-            for root in range(len(layout.cloud_prefixes)):
-                tasks.spawn(following.watch(root), name=f"the Cloud's rows, root {root}")
+            roots = range(len(layout.cloud_prefixes))
+            watches = [tasks.spawn(following.watch(root), name=f"the Cloud's rows, root {root}") for root in roots]
             tasks.spawn(replaced(), name="another session with the Cloud")
             try:
                 await following.run()
