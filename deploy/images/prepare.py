@@ -70,7 +70,7 @@ def compiled(library: Path) -> None:
     compileall.compile_dir(
         library,
         quiet=2,
-        workers=1,
+        workers=0,
         rx=NOT_COMPILED,
         invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
     )

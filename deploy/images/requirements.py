@@ -20,14 +20,14 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "admin": (),
     "cloud-agent": ("kubernetes",),
 }
-"""What an image carries where nobody says otherwise: nothing can be added to it later, so all that settings can name."""
+"""What an image carries where nobody says otherwise: all that settings can name, as nothing can be added later."""
 
 BUILD: Final = ("editables", "hatchling")
 """What makes wheels of our own code; it stays in the first stage."""
 
 
 def requirements(service: str, extras: Iterable[str], root: Path = ROOT) -> list[str]:
-    """The requirements of `service` with `extras`, ours left out. Raises KeyError for an extra that it does not have."""
+    """What `service` with `extras` requires besides ours. Raises KeyError for an extra that it does not have."""
     project = _project(root / "services" / service)
     found = list(project["dependencies"])
     for extra in extras:
