@@ -13,6 +13,8 @@ import pytest
 import pytest_asyncio
 
 from tests.chaos.cloud_process import CloudProcess
+from tests.deploy.rendering import RELEASE, Rendered, render
+from tests.deploy.test_chart_network import MANAGED
 from tests.deploy.tools import ROOT
 from tests.support import gateway as gateways
 from tests.support import provider as providers
@@ -21,6 +23,7 @@ from tests.support.gateway import Gateway
 from tests.support.managed import demo_rows, managed
 
 SCRIPTS = ROOT / "deploy/helm/aisix/files/tests"
+pytestmark = pytest.mark.slow
 MODULE_LOOP = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -109,7 +112,6 @@ async def test_no_gateway_at_all(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
-@pytest.mark.slow
 async def test_a_managed_gateway(tmp_path: Path) -> None:
     async with providers.running() as provider, aiohttp.ClientSession() as http:
         cloud = CloudProcess(tmp_path / "cloud", http)
@@ -158,3 +160,40 @@ async def test_a_stranger() -> None:
         code, said = await run("stranger.py", {"TARGETS": targets, "EXPECT_ENFORCED": "false"})
         assert code == 0
         assert "not enforced here" in said
+
+
+def environment(rendered: Rendered, pod: str) -> dict[str, str]:
+    found = rendered.named("Pod", f"{RELEASE}-aisix-test-{pod}")
+    assert found is not None
+    [container] = found["spec"]["containers"]
+    assert container["command"] == ["python", f"/opt/aisix-test/{pod}.py"]
+    return {each["name"]: each.get("value", "") for each in container["env"]}
+
+
+def test_the_pods_run_these_scripts_and_find_what_there_is() -> None:
+    rendered = render()
+    scripts = rendered.named("ConfigMap", f"{RELEASE}-aisix-test")
+    assert scripts is not None
+    for name in ("client.py", "provider.py", "stranger.py"):
+        assert scripts["data"][name].rstrip() == (SCRIPTS / name).read_text().rstrip()
+    services = {
+        f"{s['metadata']['name']}.ai.svc:{p['port']}" for s in rendered.of("Service") for p in s["spec"]["ports"]
+    }
+    client, stranger = environment(rendered, "client"), environment(rendered, "stranger")
+    for url in (client["PROXY_URL"], client["PROXY_METRICS_URL"], client["ADMIN_URL"]):
+        assert url.split("/")[2] in services, url
+    targets = dict(target.split("=") for target in stranger["TARGETS"].split())
+    assert set(targets) == {"admin", "proxy-metrics", "etcd"}
+    assert set(targets.values()) <= services
+    assert stranger["EXPECT_ENFORCED"] == "false"
+    assert environment(render({"tests": {"expectEnforced": True}}), "stranger")["EXPECT_ENFORCED"] == "true"
+
+
+def test_the_pods_of_a_managed_gateway_know_no_admin() -> None:
+    rendered = render(MANAGED)
+    assert set(environment(rendered, "client")) == {"PROXY_URL", "PROXY_METRICS_URL", "AGENT_URL"}
+    assert "admin=" not in environment(rendered, "stranger")["TARGETS"]
+
+
+def test_no_pods_where_they_are_not_wanted() -> None:
+    assert render({"tests": {"enabled": False}}).of("Pod") == []
