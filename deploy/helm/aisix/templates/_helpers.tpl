@@ -91,7 +91,7 @@ annotations:
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ ternary . (get (ternary . dict (kindIs "map" .)) "name") (kindIs "string" .) }}
+  - name: {{ ternary . (get (ternary . dict (kindIs "map" .)) "name") (kindIs "string" .) | quote }}
   {{- end }}
 {{- end }}
 {{- end -}}

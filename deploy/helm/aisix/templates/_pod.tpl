@@ -26,7 +26,7 @@ enableServiceLinks: false
 securityContext:
   {{- include "aisix.podSecurityContext" .root | trim | nindent 2 }}
 {{- with .values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .values.nodeSelector }}
 nodeSelector:
@@ -98,11 +98,11 @@ env:
   {{- if $external }}
   - name: AISIX_ETCD__USER
     valueFrom:
-      secretKeyRef: {name: {{ $secret }}, key: {{ $prefix }}user}
+      secretKeyRef: {name: {{ $secret | quote }}, key: {{ $prefix }}user}
   {{- end }}
   - name: AISIX_ETCD_PASSWORD
     valueFrom:
-      secretKeyRef: {name: {{ $secret }}, key: {{ $prefix }}password}
+      secretKeyRef: {name: {{ $secret | quote }}, key: {{ $prefix }}password}
   {{- end }}
   {{- with .values.extraEnv }}
   {{- toYaml . | nindent 2 }}
@@ -145,7 +145,7 @@ env:
 {{- define "aisix.pod.secretVolume" -}}
 - name: {{ .name }}
   secret:
-    secretName: {{ .secret }}
+    secretName: {{ .secret | quote }}
     defaultMode: 0440
     {{- if .optional }}
     optional: true

@@ -159,13 +159,13 @@ spec:
 {{- if .root.Values.etcd.bundled.tls.enabled }}
 - name: etcd-tls
   secret:
-    secretName: {{ include "aisix.secret.etcdClient" (dict "root" .root "component" "hook") }}
+    secretName: {{ include "aisix.secret.etcdClient" (dict "root" .root "component" "hook") | quote }}
     defaultMode: 0440
 {{- end }}
 {{- if .root.Values.etcd.bundled.auth.enabled }}
 - name: etcd-auth
   secret:
-    secretName: {{ include "aisix.secret.etcdAuth" .root }}
+    secretName: {{ include "aisix.secret.etcdAuth" .root | quote }}
     defaultMode: 0440
     {{- if not .all }}
     items:
