@@ -3,7 +3,7 @@
 Secrets that these values name are canaries: their *names* appear in what is rendered, and nothing that is in them may.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from .rendering import HELMS, NEWEST, OLDEST
@@ -125,6 +125,15 @@ SETS: Final[Mapping[str, Values]] = {
         "metrics": {"annotations": False},
         "tests": OFF,
     },
+    "restore": {
+        "etcd": {
+            "bundled": {
+                "replicas": 3,
+                "backup": {"enabled": True, "existingClaim": "backups"},
+                "restore": {"snapshot": "aisix-20260101.db"},
+            }
+        }
+    },
     "secret-managers": {
         "proxy": {
             "serviceAccount": {
@@ -140,9 +149,5 @@ SETS: Final[Mapping[str, Values]] = {
 VERSIONS: Final = (OLDEST, NEWEST)
 
 
-def combinations() -> Iterator[tuple[str, str, str]]:
-    """Every (value set, Kubernetes, Helm)."""
-    for values in SETS:
-        for kubernetes in VERSIONS:
-            for helm in HELMS:
-                yield values, kubernetes, helm
+COMBINATIONS: Final = [(values, kubernetes, helm) for values in SETS for kubernetes in VERSIONS for helm in HELMS]
+"""Every (value set, Kubernetes, Helm)."""

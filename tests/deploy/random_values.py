@@ -31,7 +31,8 @@ def _drawn(schema: Schema, definitions: Schema) -> st.SearchStrategy[Any]:
         return st.one_of([_drawn(one, definitions) for one in schema["anyOf"]])
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
-    return _TYPES[schema["type"]](schema, definitions)
+    drawn: st.SearchStrategy[Any] = _TYPES[schema["type"]](schema, definitions)
+    return drawn
 
 
 def _text(schema: Schema, _: Schema) -> st.SearchStrategy[Any]:
