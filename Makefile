@@ -20,7 +20,7 @@ BENCH_ARGS ?=
 KILLS ?= 200
 SEED ?= 1
 
-.PHONY: help setup run run-managed test test-all e2e chart bench chaos lint types contracts check docs golden proto stats clean readme
+.PHONY: help setup run run-managed test test-all e2e chart images bench chaos lint types contracts check docs golden proto stats clean readme
 
 help: ## print this list
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ e2e: $(STAMP) ## only the tests that use real processes and the official SDK
 chart: $(STAMP) ## the Helm chart: rendered by Helm 4 and 3 for the oldest and newest Kubernetes, and looked at closely
 	@$(BIN)/python -m tests.deploy.tools
 	@$(PYTEST) tests/deploy/test_chart_*.py $(PYTEST_ARGS)
+
+images: $(STAMP) ## build the three images without a registry or an engine, and print their sizes
+	@$(BIN)/python -m tests.deploy.image_building
 
 bench: $(STAMP) ## CPU per request and per stream event beside a bare aiohttp relay
 	@$(BIN)/python -m tests.bench $(BENCH_ARGS)

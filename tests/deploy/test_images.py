@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import zipfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,16 +15,24 @@ from typing import Any, Final
 
 import aiohttp
 import pytest
+import yaml
 
 from aisix_common.version import VERSION
 
 from .image_building import ROOT, Image, Workshop, table, workshop
-from .tools import Unavailable
+from .tools import BIN, Tool, Unavailable, Wheel, ensure
 from deploy.images import prepare, requirements
 from tests.support.etcd import EtcdServer, free_port
 from tests.support.gateway import until
 
 DOCKERFILE: Final = (ROOT / "deploy" / "Dockerfile").read_text()
+WORKFLOW: Final = ROOT / ".github" / "workflows" / "images.yaml"
+ZIZMOR: Final = Tool(
+    "zizmor.whl",
+    Wheel("zizmor==1.32.0", "84a6acb975accc13408786a2bd274b572537ca19c933ebbc13e78f3988562071"),
+    "",
+    "84a6acb975accc13408786a2bd274b572537ca19c933ebbc13e78f3988562071",
+)
 MODULES: Final = {"proxy": "aisix_proxy", "admin": "aisix_admin", "cloud-agent": "aisix_cloud_agent"}
 PORTS: Final = {"proxy": {"3000/tcp", "9090/tcp"}, "admin": {"3001/tcp", "9091/tcp"}, "cloud-agent": {"9092/tcp"}}
 FOREIGN: Final = {
@@ -34,7 +44,7 @@ FOREIGN: Final = {
 LARGEST: Final = {"proxy": 150, "admin": 110, "cloud-agent": 185}
 """Megabytes over the base, uncompressed. They are not a wish: what grows beyond has to be looked at."""
 
-built = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("images")]
+built = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("images")]
 
 
 # --- what an image is asked to install ---
@@ -126,6 +136,59 @@ def test_the_user_is_a_number_and_the_base_is_no_moving_latest() -> None:
     assert re.findall(r"^USER (.*)$", DOCKERFILE, re.M) == [f"{prepare.UID}:{prepare.UID}"]
     (base,) = re.findall(r"^ARG BASE=(.+)$", DOCKERFILE, re.M)
     assert re.fullmatch(r"\S+:3\.\d+-slim-\w+(@sha256:[0-9a-f]{64})?", base)
+
+
+# --- the workflow that publishes them ---
+
+
+def steps_of(job: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """The steps of a job that use an action of that name."""
+    return [step for step in job["steps"] if step.get("uses", "").split("@")[0] == name]
+
+
+def test_the_workflow_asks_for_no_more_rights_than_it_needs() -> None:
+    workflow = yaml.safe_load(WORKFLOW.read_text())
+    assert workflow["permissions"] == {}
+    assert workflow["jobs"]["try"]["permissions"] == {"contents": "read"}
+    publish = workflow["jobs"]["publish"]
+    assert publish["if"] == "github.event_name == 'push'" and publish["needs"] == "try"
+    for job in workflow["jobs"].values():
+        assert job["timeout-minutes"] <= 60 and job["strategy"]["matrix"]["service"] == list(requirements.SERVICES)
+        assert all(step["with"]["persist-credentials"] is False for step in steps_of(job, "actions/checkout"))
+
+
+def test_the_workflow_publishes_what_is_signed_and_described() -> None:
+    workflow = yaml.safe_load(WORKFLOW.read_text())
+    publish = workflow["jobs"]["publish"]
+    (build,) = steps_of(publish, "docker/build-push-action")
+    given = build["with"]
+    assert given["platforms"] == "linux/amd64,linux/arm64" and given["sbom"] is True
+    assert given["provenance"] == "mode=max" and "push-by-digest=true" in given["outputs"]
+    arguments = {line.split("=")[0] for line in given["build-args"].splitlines()}
+    assert arguments <= set(re.findall(r"^ARG (\w+)", DOCKERFILE, re.M))
+    (base,) = re.findall(r"^ARG BASE=(.+)$", DOCKERFILE, re.M)
+    assert base in workflow["env"]["BASE"]
+    runs = "\n".join(step.get("run", "") for step in publish["steps"])
+    assert runs.index("cosign sign") < runs.index("imagetools create"), "nothing has a tag before it is signed"
+    assert "NOT EXECUTED" in WORKFLOW.read_text()
+
+
+@pytest.mark.slow
+def test_the_workflow_passes_a_linter_of_its_security(tmp_path: Path) -> None:
+    try:
+        ensure([ZIZMOR])
+    except Unavailable as why:
+        pytest.skip(f"NOT TESTED: {why}")
+    with zipfile.ZipFile(BIN / ZIZMOR.name) as wheel:
+        (member,) = (name for name in wheel.namelist() if name.endswith("/scripts/zizmor"))
+        program = Path(wheel.extract(member, tmp_path))
+    program.chmod(0o755)
+    command = [str(program), "--offline", "--no-progress", "--config", str(ROOT / ".github" / "zizmor.yml")]
+    done = subprocess.run([*command, str(WORKFLOW)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # Without the exception for versions it would not pass: the linter does look.
+    bare = subprocess.run([*command[:3], "--no-config", str(WORKFLOW)], capture_output=True, text=True, check=False)
+    assert bare.returncode != 0 and "unpinned" in bare.stdout
 
 
 # --- the images ---
