@@ -62,7 +62,7 @@ e2e: $(STAMP) ## only the tests that use real processes and the official SDK
 
 chart: $(STAMP) ## the Helm chart: rendered by Helm 4 and 3 for the oldest and newest Kubernetes, and looked at closely
 	@$(BIN)/python -m tests.deploy.tools
-	@$(PYTEST) tests/deploy/test_chart_*.py $(PYTEST_ARGS)
+	@$(PYTEST) tests/deploy/test_chart_*.py tests/deploy/test_reachability.py $(PYTEST_ARGS)
 
 images: $(STAMP) ## build the three images without a registry or an engine, and print their sizes
 	@$(BIN)/python -m tests.deploy.image_building

@@ -88,8 +88,13 @@ def render(
     kubernetes: str = NEWEST,
     arguments: Iterable[str] = (),
 ) -> Rendered:
-    """The objects of the chart with `values` over its own. Of equal calls only the first one runs Helm."""
-    text = template(json.dumps(values or {}, sort_keys=True), helm, kubernetes, tuple(arguments))
+    """The objects of the chart with `values` over its own. Equal calls have one answer: leave it as it is."""
+    return _rendered(json.dumps(values or {}, sort_keys=True), helm, kubernetes, tuple(arguments))
+
+
+@cache
+def _rendered(values: str, helm: str, kubernetes: str, arguments: tuple[str, ...]) -> Rendered:
+    text = template(values, helm, kubernetes, arguments)
     return Rendered(text, parse(text))
 
 

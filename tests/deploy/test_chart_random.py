@@ -49,7 +49,7 @@ def values(draw: st.DrawFn) -> dict[str, Any]:
 
 @settings(
     phases=[Phase.generate],  # to shrink a case costs more than to read it
-    max_examples=40,
+    max_examples=30,
     deadline=None,
     derandomize=True,
     database=None,
