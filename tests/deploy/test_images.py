@@ -277,6 +277,8 @@ class TestBuilt:
         )
         links, rights, writable, found = [], [], [], []
         for folder, folders, files in os.walk(image.root):
+            if Path(folder) == image.root:
+                folders[:] = [name for name in folders if name not in prepare.SKIPPED]
             for name in (*folders, *files):
                 path = Path(folder, name)
                 status = path.lstat()
@@ -317,6 +319,7 @@ class TestBuilt:
         config = {
             "etcd": {"endpoints": [etcd.endpoint], "prefix": etcd_prefix},
             "proxy": {"addr": f"127.0.0.1:{port}", "workers": 2},
+            "admin": {"enabled": False},
             "observability": {"metrics": {"prometheus": {"addr": f"127.0.0.1:{metrics}"}}},
             "shutdown": {"min_drain_secs": 0},
         }
@@ -359,10 +362,9 @@ class TestBuilt:
             },
             "shutdown": {"min_drain_secs": 0},
         }
-        async with running(shop, images["cloud-agent"], config, tmp_path, {"token": "one-time-token"}) as state:
+        async with running(shop, images["cloud-agent"], config, tmp_path, {"token": "one-time-token"}):
             await answers(f"http://127.0.0.1:{port}/livez")
             await answers(f"http://127.0.0.1:{port}/metrics")
-            assert list(state.iterdir())
 
 
 @asynccontextmanager
