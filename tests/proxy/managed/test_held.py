@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 from structlog.testing import capture_logs
 
-from aisix_cloud_agent.markers import Fence
-from aisix_cloud_agent.steps import Step
+from aisix_cloud_agent.projection.markers import Fence
+from aisix_cloud_agent.projection.steps import Step
 from aisix_common.logs import get_logger
 from aisix_common.managed.projected import NOTHING, Marker, Standing, marker_row, projection_key, standing
 from aisix_common.metrics import Metrics
