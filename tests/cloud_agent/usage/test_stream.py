@@ -128,7 +128,8 @@ async def test_a_cloud_that_refuses_everybody_costs_nobody_an_event(
             assert k.calls("/dp/telemetry") < 64 * MOST_ASIDE, "half an hour"
             assert dropped(k) == {}
             k.dp.troubles.clear()
-            await k.time.until(lambda: len(k.arrived) == 10 * batches, step=10.0)
+            await k.time.until(lambda: len(k.arrived) >= 10 * batches, step=10.0)
+            assert len(k.arrived) == 10 * batches, (len(k.arrived), len(set(k.arrived)))
             await k.time.until(lambda: box.status.backlog == 0, step=1.0)
         assert dropped(k) == {}
         assert (k.ledger.duplicates, k.ledger.conflicts) == (0, 0)

@@ -6,8 +6,9 @@ where it is.
 
 A batch that the Cloud refuses for what it carries is cut in two until the events are found that are refused by
 themselves. The others are delivered; the row is set aside with those, which are tried again, a minute apart, while the
-stream goes on. An event is given up at its third refusal, and only if the Cloud has taken others meanwhile: a Cloud
-that refuses everybody (a bad release, for some minutes or days) costs nobody an event. Then it is too old at some time.
+stream goes on. An event is given up at its third refusal, and one only counts if the Cloud had taken others before: a
+Cloud that refuses everybody (a bad release, for some minutes or days) costs nobody an event, also where it comes to its
+senses in the middle of a try. Then it is too old at some time.
 """
 
 from collections.abc import Sequence
@@ -212,12 +213,13 @@ class UsageStream:
             return
         batch = read_batch(row.value)
         left = [event for event in batch.events if event.index in aside.refusals]
+        proven = self._desk.taken > aside.taken
         alone, unsorted = await self._sift(left, aside.taken)
-        for event in alone:
+        for event in alone if proven else ():
             aside.refusals[event.index] += 1
         aside.refusals = {event.index: aside.refusals[event.index] for event in (*alone, *unsorted)}
         for event in (*alone, *unsorted):
-            reason = self._given_up(event, aside)
+            reason = self._given_up(event, aside.refusals[event.index])
             if reason is not None:
                 del aside.refusals[event.index]
                 aside.dropped.setdefault(reason, []).append(event.request_id)
@@ -228,8 +230,8 @@ class UsageStream:
             await self._ended(row, batch, aside.dropped)
             self._aside.remove(aside)
 
-    def _given_up(self, event: Event, aside: _Aside) -> Drop | None:
-        if aside.refusals[event.index] >= REFUSALS and self._desk.taken > aside.taken:
+    def _given_up(self, event: Event, refusals: int) -> Drop | None:
+        if refusals >= REFUSALS:
             return "refused"
         return "expired" if self._desk.aged([event]) else None
 
