@@ -241,9 +241,9 @@ def check_programs() -> None:
 
 def base() -> Path:
     """The tar of a small Debian with Python."""
-    kept = cache_folder() / f"base-{DEBIAN}-2.tar"
+    kept = cache_folder() / f"base-{DEBIAN}-3.tar"
     if not kept.exists():
-        command = ["mmdebstrap", "--quiet", "--variant=essential", "--include=python3,ca-certificates"]
+        command = ["mmdebstrap", "--quiet", "--variant=essential", "--include=python3,libstdc++6,ca-certificates"]
         command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "info", "locale", "man")]
         command.append(DEBIAN)
         with _fresh(kept) as fresh:
