@@ -20,7 +20,7 @@ from tests.support import provider as providers
 from tests.support.gateway import until
 from tests.support.managed import Managed, demo_rows, managed
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
 
 class World:

@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from tests.support import looking
 from tests.support.etcd import EtcdServer, free_port
@@ -18,6 +19,8 @@ PATHS = (
     "/aisix/admin/models",
     "/playground/chat/completions",
 )
+
+pytestmark = pytest.mark.slow  #
 
 
 def listening(root: int) -> set[int]:

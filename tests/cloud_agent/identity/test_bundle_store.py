@@ -248,6 +248,7 @@ def begun(folder: Path, start: str) -> Bundle | None:
     return OLD
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("start", "kill"),
     [("saved", False), ("empty", True), ("reference", True), ("saved", True), ("half-saved", True)],

@@ -505,6 +505,7 @@ def transact(cloud: Store, moves: list[Any]) -> Changes:
     return Changes(tuple(events.values()), revision)
 
 
+@pytest.mark.slow
 @given(history)
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_happens_and_wherever_it_stops_the_local_rows_end_as_the_clouds(history: list[Any]) -> None:

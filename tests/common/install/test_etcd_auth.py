@@ -14,6 +14,8 @@ from .conftest import Told
 from .etcd import api, served
 from tests.support.etcd import EtcdServer
 
+pytestmark = pytest.mark.slow  # an etcd of its own for each
+
 ROOT = Credential("root", "root-password")
 USERS = {name: Credential(name, f"{name}-password") for name in ("proxy", "admin", "cloud-agent")}
 

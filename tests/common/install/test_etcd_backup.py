@@ -13,6 +13,8 @@ from .conftest import Told
 from .etcd import api, served
 from tests.support.etcd import EtcdServer, free_port
 
+pytestmark = pytest.mark.slow  # an etcd of its own for each
+
 NOW = datetime(2026, 11, 27, 2, 7, tzinfo=UTC)
 
 

@@ -5,8 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.etcd import EtcdServer, free_port
 from tests.support.kubernetes_api import kubernetes_api
+
+pytestmark = pytest.mark.slow  # processes, and an etcd of its own for each
 
 
 def _run(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":

@@ -101,7 +101,12 @@ async def test_events_are_recorded_before_the_last_byte(
 @pytest.mark.parametrize("end", [DONE, b""])
 async def test_a_whole_answer_in_the_first_bytes_waits_for_its_event_too(end: bytes) -> None:
     sink = Watching()
-    lines = [Expect(), Head(), Chunk(event("he") + event(finish_reason="stop") + usage_event() + end), End()]
+    lines: list[Line] = [
+        Expect(),
+        Head(),
+        Chunk(event("he") + event(finish_reason="stop") + usage_event() + end),
+        End(),
+    ]
     async with Playbook(lines).on_stage() as upstream:
         base = f"http://127.0.0.1:{upstream.origin.port}/v1"
         world = make(standard(base, retries=0, stream_timeout=5000), sinks=(sink,))

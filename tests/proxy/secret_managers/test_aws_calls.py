@@ -141,6 +141,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow  # a process that loads the vendor's library
 def test_without_keys_the_default_chain_is_used(moto_aws: MotoAws, tmp_path: Path) -> None:
     moto_aws.put_secret("ambient", "sk-ambient")
     (token := tmp_path / "token").write_text("header.payload.signature")
