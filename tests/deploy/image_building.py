@@ -62,7 +62,7 @@ class Workshop:
         self._folder = folder
         self._buildah = ["buildah", "--root", str(folder / "root"), "--runroot", str(folder / "run")]
         self._buildah += ["--storage-driver", "overlay"]
-        self._mounted: list[str] = []
+        self._mounted = 0
         self._started = 0
 
     def open(self) -> None:
@@ -90,10 +90,10 @@ class Workshop:
         shutil.copytree(wheels(), self.context / "deploy" / "wheels")
 
     def close(self) -> None:
-        """Unmount and forget everything."""
-        for container in self._mounted:
-            self.buildah("umount", container)
-        subprocess.run(["umount", str(self._folder / "root" / "overlay")], capture_output=True, check=False)
+        """Unmount everything; buildah itself counts users, and leaves what a killed one has not given back."""
+        mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        for path in sorted((path for path in mounted if path.startswith(f"{self._folder}/")), reverse=True):
+            subprocess.run(["umount", path], check=True)
 
     @property
     def context(self) -> Path:
@@ -102,7 +102,7 @@ class Workshop:
 
     def build(self, service: str, **arguments: str) -> Image:
         """Build deploy/Dockerfile for a service, with these build arguments besides, and mount it."""
-        tag = f"localhost/aisix-{service}:{len(self._mounted)}"
+        tag = f"localhost/aisix-{service}:{self._mounted}"
         given = {"BASE": BASE, "SERVICE": service, "WHEELS": "deploy/wheels", **arguments}
         options = [part for name, text in given.items() for part in ("--build-arg", f"{name}={text}")]
         dockerfile = str(self.context / "deploy" / "Dockerfile")
@@ -116,7 +116,7 @@ class Workshop:
         """What a build is sent of a context: the paths that its .dockerignore lets through."""
         dockerfile = self._folder / "Dockerfile.context"
         dockerfile.write_text("FROM scratch\nCOPY . /\n")
-        tag = f"localhost/context:{len(self._mounted)}"
+        tag = f"localhost/context:{self._mounted}"
         ignored = str(context / ".dockerignore")
         self.buildah("bud", "-q", "--ignorefile", ignored, "-t", tag, "-f", str(dockerfile), str(context))
         root = self.mount(tag)
@@ -125,7 +125,7 @@ class Workshop:
     def mount(self, tag: str) -> Path:
         """The files of an image."""
         container = self.buildah("from", "--pull-never", tag)
-        self._mounted.append(container)
+        self._mounted += 1
         return Path(self.buildah("mount", container))
 
     def start(
@@ -223,7 +223,7 @@ def workshop() -> Iterator[Workshop]:
         yield made
     finally:
         made.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder)
 
 
 def check_programs() -> None:
