@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 
 from .matrix import ISSUER, PIN, SETS, TOKEN
-from .rendering import RenderFailed, render
+from .rendering import CHART, RenderFailed, render, run_helm
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -111,6 +111,37 @@ CASES: Final[tuple[tuple[str, dict[str, Any], str, str], ...]] = (
         "etcd.bundled.image.tag",
         "3.5",
     ),
+    ("a-name-no-service-may-have", {"fullnameOverride": "1st"}, "fullnameOverride", "begins with a letter"),
+    (
+        "a-budget-that-stops-every-drain",
+        {"proxy": {"podDisruptionBudget": {"maxUnavailable": 0}}},
+        "proxy.podDisruptionBudget.maxUnavailable",
+        "enabled: false",
+    ),
+    (
+        "a-budget-that-stops-every-drain-in-percent",
+        {"admin": {"podDisruptionBudget": {"enabled": True, "maxUnavailable": "0%"}}},
+        "admin.podDisruptionBudget.maxUnavailable",
+        "enabled: false",
+    ),
+    (
+        "a-budget-that-costs-the-quorum",
+        {"etcd": {"bundled": {"replicas": 3, "podDisruptionBudget": {"maxUnavailable": 2}}}},
+        "etcd.bundled.podDisruptionBudget.maxUnavailable",
+        "Set it to 1",
+    ),
+    (
+        "an-admin-key-twice",
+        {"admin": {"extraKeys": [{"name": "ci", "existingSecret": "a"}, {"name": "ci", "existingSecret": "b"}]}},
+        "admin.extraKeys",
+        "Choose another",
+    ),
+    (
+        "a-token-twice",
+        {"proxy": {"serviceAccount": {"tokens": [{"name": "v", "audience": "a"}, {"name": "v", "audience": "b"}]}}},
+        "proxy.serviceAccount.tokens",
+        "Choose another",
+    ),
     ("unknown-section", {"config": {"proxi": {}}}, "config.proxi", "proxy"),
     ("section-that-is-none", {"config": {"proxy": 5}}, "config.proxy", "below it"),
     ("what-the-chart-sets", {"config": {"etcd": {"endpoints": ["a"]}}}, "config.etcd.endpoints", "etcd.external"),
@@ -144,3 +175,17 @@ def test_the_templates_refuse_it_with_the_fix(case: tuple[str, dict[str, Any], s
 @pytest.mark.parametrize("values", SETS)
 def test_what_works_is_not_refused(values: str) -> None:
     assert render(SETS[values], arguments=["--skip-schema-validation"]).objects
+
+
+def test_a_release_whose_name_no_service_may_have_is_told_what_to_do() -> None:
+    arguments = ["template", "team.gateway", str(CHART), "--values", "-"]
+    with pytest.raises(RenderFailed, match="fullnameOverride: .* Set it"):
+        run_helm("helm4", arguments, "{}")
+    assert "kind: Deployment" in run_helm("helm4", arguments, '{"fullnameOverride": "gateway"}')
+
+
+def test_an_etcd_that_others_read_needs_no_keyring() -> None:
+    shared = {"keyring": {"keys": []}, "config": {"secrets": {"allow_plaintext": True}}}
+    rendered = render(shared)
+    assert "keyring" not in str(rendered.one("Deployment", "proxy"))
+    assert "keyring" not in str([item for item in rendered.objects if item["kind"] == "Job"])

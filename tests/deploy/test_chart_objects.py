@@ -242,6 +242,22 @@ def test_a_very_long_name_of_the_release_fits(values: str) -> None:
 
 
 @EACH
+def test_a_namespace_that_yaml_reads_as_a_number_stays_a_text(values: str) -> None:
+    for item in render(SETS[values], arguments=["--namespace", "1234"]).objects:
+        assert item["metadata"]["namespace"] == "1234", name(item)
+        for subject in item.get("subjects") or ():
+            assert subject["namespace"] == "1234", name(item)
+        if item["kind"] == "ServiceMonitor":
+            assert item["spec"]["namespaceSelector"]["matchNames"] == ["1234"]
+
+
+@EACH
+def test_no_node_is_kept_from_being_drained_and_no_quorum_is_lost(values: str) -> None:
+    for budget in render(SETS[values]).of("PodDisruptionBudget"):
+        assert budget["spec"]["maxUnavailable"] == 1, name(budget)
+
+
+@EACH
 def test_hooks_are_in_their_order(values: str) -> None:
     """An account and its rights are there before the Job that has them."""
     weights = {name(item): int(hook_of(item).get("helm.sh/hook-weight", "0")) for item in hooks(render(SETS[values]))}

@@ -93,7 +93,7 @@ def test_a_text_that_yaml_reads_as_something_else_stays_a_text(odd: str, base: s
     assert complaints(tree) == []
 
 
-ALWAYS: Final = {"image.tag", "proxy.priorityClassName", "etcd.bundled.persistence.storageClass", "fullnameOverride"}
+ALWAYS: Final = {"image.tag", "proxy.priorityClassName", "etcd.bundled.persistence.storageClass"}
 
 
 def now(tree: Any, path: str) -> Any:

@@ -212,14 +212,14 @@ DEFINITIONS: Final[Mapping[str, Schema]] = {
             ),
         ),
     ),
-    "disruptions": {"anyOf": [whole(0), text("^(100|[1-9]?[0-9])%$")]},
+    "disruptions": {"anyOf": [whole(1), text("^(100|[1-9][0-9]?)%$")]},
 }
 
 SHAPES: Final[tuple[tuple[str, Schema], ...]] = (
     ("mode", {"enum": ["selfHosted", "managed"]}),
     ("config", {"type": "object", "examples": [{"upstream": {"retries": 2}}]}),
     ("nameOverride", text(f"^({DNS_LABEL})?$", maxLength=53)),
-    ("fullnameOverride", text(f"^({DNS_LABEL})?$", maxLength=40)),
+    ("fullnameOverride", text("^([a-z]([-a-z0-9]*[a-z0-9])?)?$", maxLength=40)),
     ("*abels", ref("labels")),
     ("*nnotations", ref("annotations")),
     ("image.repository", text(f"^{IMAGE}$", examples=["ghcr.io/aisix"])),
@@ -323,7 +323,7 @@ SHAPES: Final[tuple[tuple[str, Schema], ...]] = (
     ),
     ("cloudAgent.cloudUrl", text("^(https://[^/]+/?)?$", examples=["https://cloud.example.com"])),
     ("cloudAgent.caPin", text("^([0-9a-fA-F]{64}|[A-Za-z0-9+/]{43}=)?$")),
-    ("keyring.keys", many(text("^[-A-Za-z0-9._]{1,64}$"), minItems=1, uniqueItems=True, examples=[["k2", "k1"]])),
+    ("keyring.keys", many(text("^[-A-Za-z0-9._]{1,64}$"), uniqueItems=True, examples=[["k2", "k1"]])),
     ("etcd.mode", {"enum": ["bundled", "external"]}),
     ("etcd.external.endpoints", many(text(r"^https?://[^/,\s]+$"), examples=[["https://etcd-0.example.com:2379"]])),
     ("networkPolicy.*", many(ref("peer"))),

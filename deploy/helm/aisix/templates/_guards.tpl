@@ -3,11 +3,15 @@ What cannot work is refused here, each with the fix. values.schema.json has the 
 */}}
 
 {{- define "aisix.guards" -}}
+{{- include "aisix.guards.names" . -}}
 {{- include "aisix.guards.config" . -}}
 {{- include "aisix.guards.modes" . -}}
 {{- include "aisix.guards.proxy" . -}}
 {{- include "aisix.guards.admin" . -}}
 {{- include "aisix.guards.etcd" . -}}
+{{- range $of := list "proxy" "admin" "cloudAgent" -}}
+{{- include "aisix.guards.budget" (dict "of" $of "budget" (get $.Values $of).podDisruptionBudget) -}}
+{{- end -}}
 {{- include "aisix.guards.env" (dict "root" . "of" "proxy" "list" .Values.proxy.extraEnv) -}}
 {{- include "aisix.guards.env" (dict "root" . "of" "admin" "list" .Values.admin.extraEnv) -}}
 {{- include "aisix.guards.env" (dict "root" . "of" "cloudAgent" "list" .Values.cloudAgent.extraEnv) -}}
@@ -102,6 +106,30 @@ proxy admin etcd upstream downstream shutdown observability managed secrets cach
 {{- fail (printf "config.secrets.providers[%d].options.%s: is a secret, and a ConfigMap is no place for one. Write $env://AISIX_SECRET_... and set that variable in proxy.extraEnv with valueFrom.secretKeyRef." $index $path) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A Service's name is stricter than a release's. */}}
+{{- define "aisix.guards.names" -}}
+{{- $name := include "aisix.fullname" . -}}
+{{- if not (regexMatch "^[a-z][-a-z0-9]*$" $name) -}}
+{{- fail (printf "fullnameOverride: the name %q, of which the release's is a part, is none for a Service. Set it to one that begins with a letter, and has small letters, digits and dashes only." $name) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* of, budget. */}}
+{{- define "aisix.guards.budget" -}}
+{{- if and .budget.enabled (has (toString .budget.maxUnavailable) (list "0" "0%")) -}}
+{{- fail (printf "%s.podDisruptionBudget.maxUnavailable: with 0 no node that has one of its pods can be drained. Set it to 1, or set %s.podDisruptionBudget.enabled: false." .of .of) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* No two of the same name. of, list. */}}
+{{- define "aisix.guards.once" -}}
+{{- $names := list -}}
+{{- range .list -}}{{- $names = append $names .name -}}{{- end -}}
+{{- if ne (len $names) (len (uniq $names)) -}}
+{{- fail (printf "%s: a name is there twice. Choose another for one of them." .of) -}}
 {{- end -}}
 {{- end -}}
 
@@ -202,6 +230,7 @@ proxy admin etcd upstream downstream shutdown observability managed secrets cach
 {{- if and $proxy.service.externalTrafficPolicy (eq $proxy.service.type "ClusterIP") -}}
 {{- fail "proxy.service.externalTrafficPolicy: is for LoadBalancer and NodePort. Set proxy.service.type, or leave it blank." -}}
 {{- end -}}
+{{- include "aisix.guards.once" (dict "of" "proxy.serviceAccount.tokens" "list" $proxy.serviceAccount.tokens) -}}
 {{- $places := list -}}
 {{- range $proxy.serviceAccount.tokens -}}
 {{- if .asServiceAccount -}}{{- $places = append $places .name -}}{{- end -}}
@@ -231,6 +260,7 @@ proxy admin etcd upstream downstream shutdown observability managed secrets cach
 {{- fail (printf "admin.extraKeys[%d].name: admin is the name of the first key. Choose another." $index) -}}
 {{- end -}}
 {{- end -}}
+{{- include "aisix.guards.once" (dict "of" "admin.extraKeys" "list" $admin.extraKeys) -}}
 {{- end -}}
 
 {{- define "aisix.guards.etcd" -}}

@@ -58,7 +58,7 @@ app.kubernetes.io/component: {{ .component }}
 {{/* `metadata:` of an object, without its indentation. root, component, name, and `labels` and `annotations`. */}}
 {{- define "aisix.metadata" -}}
 name: {{ .name }}
-namespace: {{ .root.Release.Namespace }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- include "aisix.labels" (dict "root" .root "component" .component "extra" .labels) | nindent 2 }}
 {{- with include "aisix.annotations" (dict "root" .root "extra" .annotations) | fromYaml }}

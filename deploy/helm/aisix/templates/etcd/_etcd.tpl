@@ -195,6 +195,10 @@ spec:
 {{- if and $etcd.backup.enabled (lt (int $etcd.backup.keep) 1) -}}
 {{- fail "etcd.bundled.backup.keep: must be at least 1." -}}
 {{- end -}}
+{{- include "aisix.guards.budget" (dict "of" "etcd.bundled" "budget" $etcd.podDisruptionBudget) -}}
+{{- if and (eq (int $etcd.replicas) 3) $etcd.podDisruptionBudget.enabled (ne (toString $etcd.podDisruptionBudget.maxUnavailable) "1") -}}
+{{- fail (printf "etcd.bundled.podDisruptionBudget.maxUnavailable: is %v, and three members stand still when two are away. Set it to 1." $etcd.podDisruptionBudget.maxUnavailable) -}}
+{{- end -}}
 {{- if and (eq (int $etcd.replicas) 3) (not $etcd.persistence.enabled) -}}
 {{- fail "etcd.bundled.persistence.enabled: three members without disks cannot come back. Set it to true, or etcd.bundled.replicas to 1." -}}
 {{- end -}}
