@@ -351,10 +351,45 @@ def test_an_etcd_of_the_operators_own() -> None:
     assert not by_name.network.may(by_name.peers["admin"], elsewhere, 443)
 
 
+@pytest.mark.parametrize("mode", WRITER)
+def test_a_cluster_that_has_ipv6_only_needs_no_other_policies(mode: str) -> None:
+    there = world({**(MANAGED if mode == "managed" else {}), "bindAddress": "[::]"}, "pre-install")
+    outside, metadata = Address("2001:db8::1"), Address("fd00:ec2::254")
+    assert there.network.may(there.peers["secrets-job"], Address("fd00:10:96::1"), 443)
+    assert there.network.may(there.peers["proxy"], outside, 443)
+    assert not there.network.may(there.peers["proxy"], outside, 80)
+    if mode == "managed":
+        assert there.network.may(there.peers["cloud-agent"], outside, 8443)
+        assert there.network.may(there.peers["cloud-agent"], Address("fd00:10:96::1"), 443)
+    for name in ("proxy", WRITER[mode], "secrets-job"):
+        assert not there.network.may(there.peers[name], metadata, 443), name
+
+
+@pytest.mark.parametrize("mode", WRITER)
+def test_names_from_where_the_platform_answers_for_them(mode: str) -> None:
+    """OpenShift's pods listen on 5353, which is what policies look at; a cache on each node has an address of its own."""
+    values = {"dns": [{"ipBlock": {"cidr": "169.254.20.10/32"}}], "dnsPorts": [5353]}
+    there = world({**(MANAGED if mode == "managed" else {}), "networkPolicy": values}, "pre-install")
+    for name in own(mode):
+        if name != "test":
+            assert there.network.may(there.peers[name], Address("169.254.20.10"), 5353), name
+            assert there.network.may(there.peers[name], Address("169.254.20.10"), 5353, "UDP"), name
+            assert not there.network.may(there.peers[name], Address("169.254.20.10"), 53), name
+
+
 def test_secrets_of_the_cluster_need_its_api() -> None:
     there = world({**TIGHT, "proxy": {"serviceAccount": {"readSecrets": ["aisix-secret-a"]}}})
     assert there.may("proxy", "kubernetes", 443)
     assert not there.may("admin", "kubernetes", 443)
+
+
+def test_ports_that_are_taken_away_are_none() -> None:
+    """A rule without ports stands for all of them."""
+    taken = {"providerPorts": None, "kubernetesApiPorts": None, "dnsPorts": None}
+    rendered = render({"networkPolicy": taken, "proxy": {"serviceAccount": {"readSecrets": ["a"]}}})
+    for policy in rendered.of("NetworkPolicy"):
+        for rule in policy["spec"].get("egress") or ():
+            assert rule["ports"], policy["metadata"]["name"]
 
 
 def test_lists_that_are_empty_are_nobody() -> None:

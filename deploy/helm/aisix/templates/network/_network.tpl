@@ -1,13 +1,13 @@
 {{/*
-Parts of the network policies. An empty list of peers stands for everybody in a policy, so that every rule with a list
-of the operator's goes through `aisix.network.rule`, which makes no rule at all of an empty one.
+Parts of the network policies. An empty list of peers, or of ports, stands for all of them in a policy, so that every
+rule with a list of the operator's goes through `aisix.network.rule`, which makes no rule at all of an empty one.
 */}}
 
 {{/*
-One rule. `way` is `from` or `to`; peers, ports (numbers, of TCP). Nothing where there are no peers.
+One rule. `way` is `from` or `to`; peers, ports (numbers, of TCP). Nothing where there are no peers, or no ports.
 */}}
 {{- define "aisix.network.rule" -}}
-{{- if .peers -}}
+{{- if and .peers .ports -}}
 - {{ .way }}:
     {{- toYaml .peers | nindent 4 }}
   ports:
@@ -57,12 +57,14 @@ gives out the node's own credentials. A list, as JSON.
 
 {{/* Names. Takes the root. */}}
 {{- define "aisix.network.toDns" -}}
-{{- with .Values.networkPolicy.dns -}}
+{{- if and .Values.networkPolicy.dns .Values.networkPolicy.dnsPorts -}}
 - to:
-    {{- toYaml . | nindent 4 }}
+    {{- toYaml .Values.networkPolicy.dns | nindent 4 }}
   ports:
-    - {protocol: UDP, port: 53}
-    - {protocol: TCP, port: 53}
+    {{- range .Values.networkPolicy.dnsPorts }}
+    - {protocol: UDP, port: {{ int . }}}
+    - {protocol: TCP, port: {{ int . }}}
+    {{- end }}
 {{- end }}
 {{- end -}}
 
