@@ -179,7 +179,7 @@ def test_what_works_is_not_refused(values: str) -> None:
 
 def test_a_release_whose_name_no_service_may_have_is_told_what_to_do() -> None:
     arguments = ["template", "team.gateway", str(CHART), "--values", "-"]
-    with pytest.raises(RenderFailed, match="fullnameOverride: .* Set it"):
+    with pytest.raises(RenderFailed, match=r"fullnameOverride: .* Set it"):
         run_helm("helm4", arguments, "{}")
     assert "kind: Deployment" in run_helm("helm4", arguments, '{"fullnameOverride": "gateway"}')
 

@@ -367,7 +367,7 @@ def test_a_cluster_that_has_ipv6_only_needs_no_other_policies(mode: str) -> None
 
 @pytest.mark.parametrize("mode", WRITER)
 def test_names_from_where_the_platform_answers_for_them(mode: str) -> None:
-    """OpenShift's pods listen on 5353, which is what policies look at; a cache on each node has an address of its own."""
+    """OpenShift's pods listen on 5353, which is what policies look at; a cache on each node has its own address."""
     values = {"dns": [{"ipBlock": {"cidr": "169.254.20.10/32"}}], "dnsPorts": [5353]}
     there = world({**(MANAGED if mode == "managed" else {}), "networkPolicy": values}, "pre-install")
     for name in own(mode):

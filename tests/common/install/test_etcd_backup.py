@@ -41,6 +41,13 @@ def test_the_newest_are_kept_and_strangers_left_alone(fresh_etcd: EtcdServer, tm
     ]
 
 
+def test_a_member_that_is_away_costs_no_backup(fresh_etcd: EtcdServer, tmp_path: Path, told: Told) -> None:
+    away = f"http://127.0.0.1:{free_port()}"
+    path = back_up(EtcdApi([away, fresh_etcd.endpoint], None, told.job()), tmp_path, 2, NOW, told.lines.append)
+    check(path)
+    assert told.lines[0] == f"etcd at {away} broke off in the middle (ConnectionRefusedError): the next member is asked"
+
+
 def test_as_root_over_tls(tmp_path: Path, told: Told) -> None:
     with served(tmp_path) as (server, made):
         server.enable_auth("root", "secret")

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from .progress import Failed, Job, Later
 
 SECONDS: Final = 30.0
-"""One call may take."""
+"""One call may take, unless it is known to take longer."""
 _LATER_TEXTS: Final = (
     "request timed out",
     "no leader",
@@ -35,6 +35,14 @@ _STALE: Final = ("invalid auth token", "revision in header is old", "user name i
 
 class Refused(Exception):
     """etcd did not do it. The text is etcd's own."""
+
+
+class Broken(Failed):
+    """A member broke off in the middle of a stream, or did not begin."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: run this again")
+        self.what = what
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +91,20 @@ class EtcdApi:
         """Whether that is the user's password, without being that user. Raises Refused."""
         self._call("/v3/auth/authenticate", {"name": user, "password": password}, None)
 
-    def call(self, path: str, document: Mapping[str, object], member: str | None = None) -> dict[str, Any]:
-        """One call, of any member or of that one; its answer."""
+    def call(
+        self, path: str, document: Mapping[str, object], member: str | None = None, seconds: float = SECONDS
+    ) -> dict[str, Any]:
+        """One call, of any member or of that one; its answer. `seconds`: how long it may take."""
         try:
-            return self._call(path, document, member)
+            return self._call(path, document, member, seconds)
         except Refused as refused:
             if self._user is None or not any(text in str(refused) for text in _STALE):
                 raise
         self.login(*self._user)  # users or roles have changed since
-        return self._call(path, document, member)
+        return self._call(path, document, member, seconds)
 
     def pieces(self, path: str, document: Mapping[str, object], member: str) -> Iterator[dict[str, Any]]:
-        """The messages of a call that answers with many. A stream that breaks raises Failed."""
+        """The messages of a call that answers with many. A stream that breaks raises Broken."""
         connection = self._connect(member)
         try:
             connection.request("POST", path, json.dumps(document).encode(), self._headers())
@@ -107,16 +117,18 @@ class EtcdApi:
                     raise Refused(_reason(answer.status, line))
                 yield message.get("result", {})
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise Failed(f"etcd at {member} broke off in the middle ({type(error).__name__}): run this again")
+            raise Broken(f"etcd at {member} broke off in the middle ({type(error).__name__})")
         finally:
             connection.close()
 
-    def _call(self, path: str, document: Mapping[str, object], member: str | None) -> dict[str, Any]:
-        return self._job.patiently("etcd", lambda: self._once(path, document, member))
+    def _call(
+        self, path: str, document: Mapping[str, object], member: str | None, seconds: float = SECONDS
+    ) -> dict[str, Any]:
+        return self._job.patiently("etcd", lambda: self._once(path, document, member, seconds))
 
-    def _once(self, path: str, document: Mapping[str, object], member: str | None) -> dict[str, Any]:
+    def _once(self, path: str, document: Mapping[str, object], member: str | None, seconds: float) -> dict[str, Any]:
         endpoint = member or self.endpoints[self._turn % len(self.endpoints)]
-        connection = self._connect(endpoint)
+        connection = self._connect(endpoint, seconds)
         try:
             connection.request("POST", path, json.dumps(document).encode(), self._headers())
             answer = connection.getresponse()
@@ -144,7 +156,7 @@ class EtcdApi:
             raise Later(f"{endpoint} answers without a JSON object")
         return parsed
 
-    def _connect(self, endpoint: str) -> http.client.HTTPConnection:
+    def _connect(self, endpoint: str, seconds: float = SECONDS) -> http.client.HTTPConnection:
         try:
             parts = urlsplit(endpoint)
             host, port = parts.hostname, parts.port or 2379
@@ -152,7 +164,7 @@ class EtcdApi:
             host = None
         if not host or parts.scheme not in ("http", "https"):
             raise Failed(f"{endpoint} is no endpoint: write http://host:port or https://host:port")
-        seconds = self._job.left(SECONDS)
+        seconds = self._job.left(seconds)
         if parts.scheme == "https":
             context = self._context or ssl.create_default_context()
             return http.client.HTTPSConnection(host, port, timeout=seconds, context=context)

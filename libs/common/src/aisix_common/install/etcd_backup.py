@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from .etcd_api import EtcdApi, Refused
+from .etcd_api import Broken, EtcdApi, Refused
 from .progress import Failed
 
 NAME: Final = re.compile(r"aisix-\d{8}T\d{6}Z\.db")
@@ -28,7 +28,7 @@ def back_up(etcd: EtcdApi, folder: Path, keep: int, now: datetime, say: Callable
     try:
         for left in folder.glob(f"aisix-*{_UNFINISHED}"):
             left.unlink()
-        size = _fetch(etcd, part)
+        size = _fetched(etcd, part, say)
         check(part)
         part.replace(target)
         _flush(folder)
@@ -61,9 +61,21 @@ def check(path: Path) -> None:
             raise Failed(f"{path.name} is damaged: its digest is another one")
 
 
-def _fetch(etcd: EtcdApi, path: Path) -> int:
+def _fetched(etcd: EtcdApi, path: Path, say: Callable[[str], None]) -> int:
+    """Of whichever member gives it: when one is away a backup is wanted most. Raises Failed as the last one did."""
+    *others, last = etcd.endpoints
+    for member in others:
+        try:
+            return _fetch(etcd, path, member)
+        except Broken as broken:
+            say(f"{broken.what}: the next member is asked")
+            path.unlink(missing_ok=True)
+    return _fetch(etcd, path, last)
+
+
+def _fetch(etcd: EtcdApi, path: Path, member: str) -> int:
     with path.open("xb") as file:
-        for piece in etcd.pieces("/v3/maintenance/snapshot", {}, etcd.endpoints[0]):
+        for piece in etcd.pieces("/v3/maintenance/snapshot", {}, member):
             file.write(base64.b64decode(piece.get("blob", "")))
         file.flush()
         os.fsync(file.fileno())

@@ -11,6 +11,8 @@ from .progress import Failed, Job
 
 _ROOM: Final = 0.9
 """Part of the quota that may be used when the alarm is lifted."""
+_DEFRAGMENTING: Final = 600.0
+"""Seconds for one member: it rewrites its whole file, and whoever gives up and asks again has it begin anew."""
 
 
 def maintain(etcd: EtcdApi, job: Job, *, keep_revisions: int, quota_bytes: int) -> None:
@@ -52,7 +54,7 @@ def _size(etcd: EtcdApi, member: str) -> int:
 
 def _defragment(etcd: EtcdApi, member: str, job: Job) -> None:
     before = _size(etcd, member)
-    etcd.call("/v3/maintenance/defragment", {}, member)
+    etcd.call("/v3/maintenance/defragment", {}, member, _DEFRAGMENTING)
     job.say(f"{member}: {_mib(before)} MiB, now {_mib(_size(etcd, member))} MiB")
 
 
