@@ -13,9 +13,10 @@ import pytest
 
 from aisix_common.errors import Compacted, ConfigurationError, StoreDenied, StoreError, StoreRejected, StoreUnavailable
 from aisix_common.secret import Secret
+from aisix_common.settings.storage import Etcd, EtcdTls
 from aisix_common.store import etcd_pb2 as pb
 from aisix_common.store.client import EtcdClient, EtcdOptions
-from aisix_common.store.options import TlsMaterial
+from aisix_common.store.options import TlsMaterial, etcd_options
 from aisix_common.store.types import (
     Compare,
     Compared,
@@ -298,6 +299,32 @@ async def test_mutual_tls(tmp_path: Path, certificates: Certificates) -> None:
             await _get(server, _material(certificates, certificate=foreign[0], key=foreign[1]))
         with pytest.raises(StoreUnavailable):
             await _get(server, _material(certificates, certificate=None, key=None))
+
+
+async def test_certificates_that_are_renewed_are_taken_up_without_a_restart(tmp_path: Path) -> None:
+    """Of another authority even, with a client that is connected all the time; broken files change nothing."""
+    made = make_certificates(tmp_path / "made")
+    tls = EtcdTls(
+        ca_cert_file=str(made.ca), client_cert_file=str(made.client_cert), client_key_file=str(made.client_key)
+    )
+    with EtcdServer(tmp_path / "etcd", certificates=made, client_auth=True) as server:
+        settings = Etcd(endpoints=(f"https://127.0.0.1:{server.port}",), tls=tls, request_timeout_ms=700)
+        async with EtcdClient(etcd_options(settings, {})) as client:
+            assert await client.get("a") is None
+            newer = make_certificates(tmp_path / "newer")
+            for old, new in ((made.server_cert, newer.server_cert), (made.server_key, newer.server_key)):
+                old.write_bytes(new.read_bytes())
+            client_files = {made.client_cert: newer.client_cert, made.client_key: newer.client_key, made.ca: newer.ca}
+            made.ca.write_bytes(newer.ca.read_bytes())
+            made.client_cert.write_text("half written")
+            await asyncio.to_thread(server.restart)
+            with pytest.raises((StoreDenied, StoreUnavailable)):
+                await client.get("a")
+            for old, new in client_files.items():
+                old.write_bytes(new.read_bytes())
+            with pytest.raises((StoreDenied, StoreUnavailable)):
+                await client.get("a")  # notices
+            assert await client.get("a") is None
 
 
 # User and password

@@ -5,7 +5,7 @@ a failed call knows which member failed it. Every option has its reason beside i
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import grpc
@@ -40,13 +40,16 @@ class Link:
 class Links:
     """The members' channels, in the order of `options.endpoints`. Raises ConfigurationError for bad endpoints.
 
-    Channels belong to the running loop, so they are opened at the first call.
+    Channels belong to the running loop, so they are opened at the first call. gRPC knows certificates as they were when
+    a channel was opened: where a member fails, and their files have changed since, all are opened anew.
     """
 
     def __init__(self, options: EtcdOptions) -> None:
         self._options = options
         self._targets = targets(options)
         self._links: Sequence[Link] = ()
+        self._retired: list[Link] = []
+        """With certificates of before: calls in flight go on, and a channel without any rests after a while."""
         self._turn = 0
         self.closed = False
 
@@ -70,11 +73,27 @@ class Links:
         """`link` did not answer: take the next one, unless somebody did so already."""
         if self._links and self._links[self._turn % len(self._links)] is link:
             self._turn += 1
+            self._follow()
+
+    def denied(self, link: Link) -> None:
+        """`link` is not to blame, but the certificates may be."""
+        if link in self._links:
+            self._follow()
+
+    def _follow(self) -> None:
+        """Take up certificates whose files have changed."""
+        old = self._options.tls
+        fresh = old.again() if old is not None and old.again is not None else old
+        if fresh == old:
+            return
+        self._options = replace(self._options, tls=fresh)
+        self._retired += self._links
+        self._links = tuple(self._open(target) for target in self._targets)
 
     async def aclose(self) -> None:
         """Close all channels; calls in flight end."""
         self.closed = True
-        links, self._links = self._links, ()
+        links, self._links, self._retired = [*self._links, *self._retired], (), []
         for link in links:
             await link.channel.close(None)
 

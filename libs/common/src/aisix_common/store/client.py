@@ -277,6 +277,8 @@ class EtcdClient:
             if token is not None and not renewed and await self._login.cured(token, details):
                 renewed = True
                 continue
+            if isinstance(error, StoreDenied):
+                self._links.denied(link)
             if isinstance(error, StoreUnavailable):
                 self._links.failed(link)
                 if now() < deadline:
@@ -347,6 +349,7 @@ class WatchCall:
         """The same error, after doing what the next attempt needs: another member, or another token."""
         if isinstance(error, StoreDenied):
             await self._login.cured(self._token, str(error))
+            self._links.denied(self._link)
         elif isinstance(error, StoreUnavailable):
             self._links.failed(self._link)
         return error

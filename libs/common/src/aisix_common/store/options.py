@@ -5,8 +5,8 @@ Knows files and names of environment variables, no network. Rules: `docs/decisio
 
 import ipaddress
 import ssl
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -28,6 +28,8 @@ class TlsMaterial:
     key: bytes | None = field(default=None, repr=False)
     domain_name: str | None = None
     """The name etcd's certificate must carry; None: the host of the first endpoint."""
+    again: "Callable[[], TlsMaterial] | None" = field(default=None, repr=False, compare=False)
+    """The same as its files hold it now, or as it was where they cannot be used; None: it is of no files. Blocking."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,7 @@ def etcd_options(settings: Etcd, environ: Mapping[str, str]) -> EtcdOptions:
     password = None
     if settings.user and settings.password_env:
         password = _password(settings.password_env, environ, problems)
-    tls = _tls(settings.tls, problems) if settings.tls is not None else None
+    tls = _followed(_tls(settings.tls, problems), settings.tls) if settings.tls is not None else None
     options = EtcdOptions(
         endpoints=tuple(settings.endpoints),
         tls=tls,
@@ -162,6 +164,17 @@ def _tls(settings: EtcdTls, problems: list[Problem]) -> TlsMaterial:
     )
     problems += _unusable(settings, material)
     return material
+
+
+def _followed(material: TlsMaterial, settings: EtcdTls) -> TlsMaterial:
+    """`material`, with the way to its files."""
+
+    def again() -> TlsMaterial:
+        problems: list[Problem] = []
+        fresh = _tls(settings, problems)
+        return material if problems or fresh == material else _followed(fresh, settings)
+
+    return replace(material, again=again)
 
 
 def _unusable(settings: EtcdTls, read: TlsMaterial) -> Iterator[Problem]:
