@@ -161,6 +161,11 @@ def _proxy_first(pod: Pod) -> bool:
     return pod.component != "proxy"
 
 
+def test_settings_that_are_all_commented_out_are_none() -> None:
+    for mode in ({}, TOKEN):
+        assert render({**mode, "config": None}).objects == render(mode).objects
+
+
 def test_keys_of_the_keyring_stay_in_their_order(tmp_path: Path) -> None:
     chart = render(MORE["external-etcd"])
     for pod in pods(chart):

@@ -9,7 +9,7 @@ below /run/aisix, or variables.
 {{- $root := .root -}}
 {{- $values := .root.Values -}}
 {{- $managed := eq $values.mode "managed" -}}
-{{- $config := include "aisix.config.withoutNulls" $values.config | fromJson -}}
+{{- $config := include "aisix.config.withoutNulls" (default dict $values.config) | fromJson -}}
 {{- $drain := dict "proxy" $values.proxy.drain.minDrainSeconds "admin" $values.admin.minDrainSeconds "cloud-agent" 0 -}}
 {{- $set := dict
   "proxy" (dict "addr" (printf "%s:3000" $values.bindAddress) "workers" (int $values.proxy.workers))
@@ -96,7 +96,7 @@ below /run/aisix, or variables.
 {{- if $values.admin.tls.enabled -}}
 {{- $_ := set $set "tls" (dict "cert_file" "/run/aisix/tls/tls.crt" "key_file" "/run/aisix/tls/tls.key") -}}
 {{- end -}}
-{{- if not (or (hasKey (default dict $values.config.admin) "playground_proxy_url") $values.proxy.tls.enabled) -}}
+{{- if not (or (hasKey (default dict (get (default dict $values.config) "admin")) "playground_proxy_url") $values.proxy.tls.enabled) -}}
 {{- $host := printf "%s-proxy.%s.svc" (include "aisix.fullname" .root) .root.Release.Namespace -}}
 {{- $_ := set $set "playground_proxy_url" (printf "http://%s:%s" $host (include "aisix.proxy.servicePort" .root)) -}}
 {{- end -}}

@@ -75,7 +75,7 @@ proxy admin etcd upstream downstream shutdown observability managed secrets cach
 {{- end -}}
 
 {{- define "aisix.guards.config" -}}
-{{- $config := .Values.config -}}
+{{- $config := default dict .Values.config -}}
 {{- $sections := include "aisix.config.sections" . | splitList " " -}}
 {{- $plain := list "resources_file" "bedrock_endpoint_url" -}}
 {{- range $name, $value := $config -}}
@@ -164,7 +164,7 @@ proxy admin etcd upstream downstream shutdown observability managed secrets cach
 {{- if or $values.admin.existingSecret $values.admin.extraKeys $values.admin.tls.enabled -}}
 {{- fail "admin: there is none with mode managed, the Cloud writes the resources. Remove admin.existingSecret, admin.extraKeys and admin.tls, or set mode to selfHosted." -}}
 {{- end -}}
-{{- if .Values.config.admin -}}
+{{- if get (default dict .Values.config) "admin" -}}
 {{- fail "config.admin: there is no admin with mode managed. Remove it, or set mode to selfHosted." -}}
 {{- end -}}
 {{- else if or $agent.cloudUrl $agent.bootstrapToken.existingSecret $agent.bundle.existingSecret $agent.caPin $agent.caConfigMap -}}
