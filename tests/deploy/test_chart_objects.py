@@ -241,7 +241,7 @@ def test_a_very_long_name_of_the_release_fits(values: str) -> None:
             assert len(text) <= 63, name(item)
 
 
-@EACH
+@pytest.mark.parametrize("values", ["default", "managed-bundle", "secret-managers"])
 def test_a_namespace_that_yaml_reads_as_a_number_stays_a_text(values: str) -> None:
     for item in render(SETS[values], arguments=["--namespace", "1234"]).objects:
         assert item["metadata"]["namespace"] == "1234", name(item)
