@@ -21,6 +21,7 @@ async def described(admin: RunningAdmin) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.slow
 async def test_it_is_valid_openapi_31(admin: RunningAdmin) -> None:
     document = await described(admin)
     assert document["openapi"] == "3.1.0"

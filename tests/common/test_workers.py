@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -278,6 +279,7 @@ def test_a_drain_of_workers_waits_for_their_requests(tmp_path: Path) -> None:
     assert held == [200]
 
 
+@pytest.mark.slow
 def test_a_second_gateway_on_the_same_address_is_refused(tmp_path: Path) -> None:
     (tmp_path / "second").mkdir()
     with fleet(tmp_path) as kit:

@@ -177,6 +177,7 @@ async def test_fifty_thousand_keys_load_quickly(
         assert took < 5
 
 
+@pytest.mark.slow  # four starts, each timed
 async def test_start_and_memory_with_a_thousand_keys(
     fresh_etcd: EtcdServer, provider: providers.Provider, tmp_path: Path
 ) -> None:

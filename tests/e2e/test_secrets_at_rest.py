@@ -123,6 +123,7 @@ async def test_every_secret_field_has_a_canary() -> None:
             assert any(fnmatchcase(path, field) for path in planted), f"{kind.name}: {field}"
 
 
+@pytest.mark.slow  # everything that a gateway leaves is looked through
 @pytest.mark.timeout(90)
 async def test_nothing_lies_in_clear(
     fresh_etcd: EtcdServer, provider: Provider, openbao: OpenBao, tmp_path: Path

@@ -87,6 +87,7 @@ def shipped(process: Process, events: int) -> Callable[[], bool]:
     return lambda: process.counted.value("aisix_usage_shipped_events_total") >= events
 
 
+@pytest.mark.slow
 async def test_every_event_that_was_recorded_before_a_kill_is_shipped_once_by_a_successor(
     tmp_path: Path, outbox: OutboxRows
 ) -> None:
