@@ -1,4 +1,7 @@
-"""What goes on while parts are killed: callers ask, and somebody changes the Cloud's configuration all the time."""
+"""What goes on while parts are killed: callers ask, and somebody changes the Cloud's configuration all the time.
+
+The sleeps are the load's rhythm: nothing is waited for by them.
+"""
 
 import asyncio
 import random

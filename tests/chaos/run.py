@@ -2,6 +2,8 @@
 
 What must hold in the end: the local rows are the Cloud's; every answer that a caller got whole has its usage event at
 the Cloud; no event says two things, and no answer is counted twice.
+
+The sleeps are the chance of it, when a part is killed and how long it is gone: nothing is waited for by them.
 """
 
 import asyncio

@@ -1,5 +1,6 @@
 """Asking the Cloud: how often, how many at once, and what a failure leaves."""
 
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -9,10 +10,14 @@ from aisix_cloud_agent.budgets.shift import FIRST_CALLS, MOST_CALLS
 from aisix_common.managed.budgets import MOST_KEYS, Asked, asked_key
 
 from .test_budgets import ask, budgets, decided, until_decided
-from tests.cloud_agent.delivering import kit, running
+from tests.cloud_agent.delivering import Kit, kit, running
 from tests.support.etcd import EtcdServer
 
 PATH = "/dp/budget_check"
+
+
+def _called(k: Kit, times: int) -> bool:
+    return k.calls(PATH) == times
 
 
 async def test_a_key_in_use_is_asked_for_every_five_seconds_one_that_is_not_is_not(
@@ -24,7 +29,7 @@ async def test_a_key_in_use_is_asked_for_every_five_seconds_one_that_is_not_is_n
             await k.time.until(lambda: k.calls(PATH) == 2)
             for checks in range(2, 14):
                 await k.time.go(4.9)
-                await k.time.until(lambda checks=checks: k.calls(PATH) == 2 * checks, step=0.01)  # type: ignore[misc]
+                await k.time.until(partial(_called, k, 2 * checks), step=0.01)
             assert 55 <= k.time.passed <= 65
             assert k.dp.budget_asks == {"a": 13, "b": 13}
             await ask(k, "a")

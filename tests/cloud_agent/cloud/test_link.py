@@ -5,29 +5,8 @@ import asyncio
 import pytest
 
 from aisix_cloud_agent.cloud.link import CloudUnavailable, Link
-from aisix_cloud_agent.identity.identity import Identity
-from aisix_common.store.client import EtcdClient
 
-
-class Here:
-    """A session that does nothing."""
-
-    @property
-    def identity(self) -> Identity:
-        raise AssertionError
-
-    @property
-    def etcd(self) -> EtcdClient:
-        raise AssertionError
-
-    async def heartbeat(self, body: bytes) -> None: ...
-
-    async def telemetry(self, body: bytes) -> None: ...
-
-    async def budget(self, api_key_id: str) -> bytes:
-        return b""
-
-    async def aclose(self) -> None: ...
+from tests.cloud_agent.sessions import Here
 
 
 async def test_whoever_waits_gets_the_first_session_and_is_told_of_the_next() -> None:

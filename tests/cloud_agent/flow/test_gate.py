@@ -8,30 +8,9 @@ import structlog
 
 from aisix_cloud_agent.cloud.link import CloudError, CloudRefused, CloudUnavailable, Link
 from aisix_cloud_agent.flow.gate import Gate, Turn
-from aisix_cloud_agent.identity.identity import Identity
 from aisix_common.logs import Logger
-from aisix_common.store.client import EtcdClient
 
-
-class Here:
-    """A session that does nothing."""
-
-    @property
-    def identity(self) -> Identity:
-        raise AssertionError
-
-    @property
-    def etcd(self) -> EtcdClient:
-        raise AssertionError
-
-    async def heartbeat(self, body: bytes) -> None: ...
-
-    async def telemetry(self, body: bytes) -> None: ...
-
-    async def budget(self, api_key_id: str) -> bytes:
-        return b""
-
-    async def aclose(self) -> None: ...
+from tests.cloud_agent.sessions import Here
 
 
 class Kit:

@@ -6,8 +6,6 @@ waits for the Cloud, for etcd or for the lead.
 
 import asyncio
 import random
-import secrets
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -34,7 +32,7 @@ from .identity.bundle_store import BundleStore, DirectoryStore
 from .identity.given import check
 from .identity.keeper import Keeper
 from .in_kubernetes.api import KubernetesApi, in_cluster, place
-from .in_kubernetes.lease_lock import KubernetesLock
+from .in_kubernetes.lease_lock import KubernetesLock, own_identity
 from .in_kubernetes.secret_store import KubernetesStore
 from .lead.etcd_lock import EtcdLock
 from .lead.lead import Lead, Lock
@@ -54,7 +52,7 @@ def build_for(settings: Settings, environ: Mapping[str, str]) -> Build:
     if not managed.enabled:
         raise ConfigurationError([Problem("managed.enabled", "is false: the cloud agent is for managed mode only")])
     options = etcd_options(settings.etcd, environ)
-    holder = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    holder = own_identity()
     kubernetes = _kubernetes(managed, environ)
     store = _store(managed, kubernetes)
 

@@ -143,5 +143,5 @@ def _chain(connection: ssl.SSLObject) -> list[bytes]:
     """As it was presented. Python 3.13 has a method for it; before, it is to be had from the object within."""
     if hasattr(connection, "get_unverified_chain"):
         return list(connection.get_unverified_chain())
-    inner = connection._sslobj  # type: ignore[attr-defined]
+    inner = connection._sslobj  # type: ignore[attr-defined]  # private, see above
     return [ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in inner.get_unverified_chain() or ()]

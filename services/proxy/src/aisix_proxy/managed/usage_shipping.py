@@ -9,6 +9,7 @@ import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from aisix_common.clock import Clock
@@ -210,7 +211,7 @@ class UsageShipping:
             descriptors = self._journal.unsynced()
             try:
                 if descriptors:
-                    await self._way.on_disk(lambda descriptors=descriptors: _sync(descriptors))  # type: ignore[misc]
+                    await self._way.on_disk(partial(_sync, descriptors))
                 if loop.time() - swept >= SWEEP_SECONDS:
                     swept = loop.time()
                     await self._sweep()
